@@ -1,0 +1,111 @@
+"""Model configurations: from a JSON file to a model, with every mistake named.
+
+The keys of a configuration are the arguments of the model's class, and their type hints say what a
+value may be. A model that gets a new argument gets a new key, and nothing changes here.
+"""
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data import SIZE
+from mlp import MLP
+from mlpmixer import MLPMixer
+from resnet18 import ResNet18
+
+MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet18": ResNet18, "mlpmixer": MLPMixer}
+
+
+def default_path(model: str) -> Path:
+    """Return the configuration that comes with the project for a model."""
+    return Path(__file__).resolve().parent / "model_configs" / f"{model}.json"
+
+
+def read_config(path: str | Path, model: str) -> dict[str, Any]:
+    """Read the configuration of a model and check its keys and the types of its values.
+
+    Args:
+        path: a JSON file.
+        model: "mlp", "resnet18" or "mlpmixer".
+
+    Raises:
+        ValueError: not JSON, or a key that is unknown, missing or of the wrong type.
+        OSError: the file cannot be read.
+    """
+    try:
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not a text file in UTF-8") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must hold an object, {{...}}, with the arguments of {model}")
+
+    parameters = inspect.signature(MODELS[model]).parameters
+    hints = typing.get_type_hints(MODELS[model].__init__)
+    for key, value in config.items():
+        if key not in parameters:
+            known = ", ".join(parameters)
+            raise ValueError(f"{path}: {key!r} is no key of {model}; the keys are {known}")
+        if not _fits(value, hints[key]):
+            raise ValueError(
+                f"{path}: {key!r} is {json.dumps(value)}; it must be {_in_words(hints[key])}"
+            )
+    for key, parameter in parameters.items():
+        if key not in config and parameter.default is inspect.Parameter.empty:
+            raise ValueError(f"{path}: {key!r} is missing; {model} needs it")
+    return config
+
+
+def build_model(path: str | Path, model: str, config: dict[str, Any]) -> nn.Module:
+    """Build a model and try it on one image.
+
+    Args:
+        path: where the configuration comes from, for the message.
+        model: "mlp", "resnet18" or "mlpmixer".
+        config: arguments of the model's class.
+
+    Raises:
+        ValueError: a value that the model refuses, or a model for images of another size.
+    """
+    try:
+        network = MODELS[model](**config)
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, SIZE, SIZE))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return network
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Return whether a value from JSON is of the type that a hint names."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is Sequence:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if isinstance(value, bool):  # true and false would pass as 1 and 0
+        return hint is bool
+    if hint is float:
+        return isinstance(value, (int, float))
+    return isinstance(value, hint)
+
+
+def _in_words(hint: Any) -> str:
+    """Return how a type is called in JSON."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(argument) for argument in arguments)
+    if origin is Sequence:
+        return f"a list, [...], of which each is {_in_words(arguments[0])}"
+    names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+    return names.get(hint, "null")

@@ -1,0 +1,337 @@
+"""The data sets, and the way of an image from the file to the batch.
+
+A whole set stays on the training device as one uint8 tensor. A batch is cut out of it by index and
+flipped, cropped and normalised at once, every image with random numbers of its own.
+
+Shapes: N images of a set, B images of a batch, S = 32 pixels, height and width.
+
+Sources:
+1. A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009: CIFAR-10.
+2. J. Yang et al., "MedMNIST v2", Scientific Data 2023: the layout of the ``.npz`` files.
+3. torchvision's ``RandomResizedCrop``: the distribution of the crops and the resampling.
+"""
+
+import hashlib
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapes import draw_shapes
+
+SIZE = 32  # pixels
+MEAN = (0.49139968, 0.48215841, 0.44653091)  # of CIFAR-10's red, green and blue, in [0, 1]
+STD = (0.24703223, 0.24348513, 0.26158784)
+SCALE = (0.8, 1.0)  # area of a crop, as a share of the image
+RATIO = (0.9, 1.1)  # width of a crop over its height
+SPLIT = "a tenth of the training images, drawn once with numpy.random.RandomState(0), validates"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 3, S, S) uint8 and labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """Return the split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def first(self, number: int) -> "Split":
+        """Return the first ``number`` images."""
+        return Split(self.images[:number], self.labels[:number])
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The three splits of a data set.
+
+    Attributes:
+        name: for titles and results.
+        train, val, test: disjoint splits.
+        num_classes: labels are smaller than this.
+        sha256: of all images and labels; two sets with the same one are the same.
+        split: in words, how train and val were separated.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    num_classes: int
+    sha256: str
+    split: str
+
+
+def load_data(source: str, data_dir: str | Path = "data") -> DataSet:
+    """Load a data set.
+
+    Args:
+        source: "cifar10", "shapes" or the path of an ``.npz`` file.
+        data_dir: folder into which CIFAR-10 is downloaded.
+
+    Raises:
+        ValueError: unknown source, or a file whose content is not what it should be.
+        OSError: a file that cannot be read, or CIFAR-10 that cannot be downloaded.
+    """
+    if source == "cifar10":
+        return _data_set("CIFAR-10", read_cifar10(Path(data_dir)), num_classes=10)
+    if source == "shapes":
+        return _data_set("shapes", draw_shapes(), num_classes=10)
+    if source.endswith(".npz"):
+        arrays = read_npz(Path(source))
+        num_classes = 1 + max(
+            int(labels.max()) for name, labels in arrays.items() if name.endswith("labels")
+        )
+        return _data_set(Path(source).stem, arrays, num_classes)
+    raise ValueError(f"{source!r} is no data set; choose cifar10, shapes or the path of an .npz")
+
+
+def read_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
+    """Read CIFAR-10 from ``data_dir`` with torchvision, which downloads and verifies it.
+
+    Returns:
+        train_images (50000, S, S, 3) uint8, train_labels (50000,), and test_ of both.
+
+    Raises:
+        OSError: it is not there in full and could not be downloaded.
+    """
+    from torchvision.datasets import CIFAR10  # here, because only this source pays for the import
+
+    try:
+        train = CIFAR10(data_dir, train=True, download=True)
+        test = CIFAR10(data_dir, train=False)
+    except (OSError, RuntimeError) as error:
+        raise OSError(
+            f"CIFAR-10 is not complete in {data_dir} and could not be downloaded ({error}). "
+            f"Either put cifar-10-python.tar.gz (md5 {CIFAR10.tgz_md5}) into {data_dir}, "
+            "or use other data: --data shapes, or --data FILE.npz"
+        ) from error
+    return {
+        "train_images": train.data,
+        "train_labels": np.asarray(train.targets),
+        "test_images": test.data,
+        "test_labels": np.asarray(test.targets),
+    }
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` file in the layout of MedMNIST (source 2) and check it.
+
+    It holds train_images (N, S, S, 3) uint8, train_labels (N,) or (N, 1), test_images and
+    test_labels, and may hold val_images and val_labels.
+
+    Returns:
+        The arrays by name, labels (N,).
+
+    Raises:
+        ValueError: the file is damaged, or an array is missing or has the wrong shape or values.
+        OSError: the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name in _ARRAYS}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+    for name in _ARRAYS:
+        optional = name.startswith("val_") and not any(key.startswith("val_") for key in arrays)
+        if name not in arrays and not optional:
+            raise ValueError(f"{path} has no array {name}; it needs {', '.join(_ARRAYS)}")
+    for part in ("train", "val", "test"):
+        if f"{part}_images" in arrays:
+            arrays[f"{part}_labels"] = _check_part(path, part, arrays)
+    return arrays
+
+
+_ARRAYS = (
+    "train_images",
+    "train_labels",
+    "test_images",
+    "test_labels",
+    "val_images",
+    "val_labels",
+)
+
+
+def _check_part(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Check the images and labels of one part and return the labels, (N,)."""
+    images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
+    if images.shape[1:] != (SIZE, SIZE, 3) or images.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: {part}_images is {images.dtype} {images.shape}; "
+            f"it must be uint8 (N, {SIZE}, {SIZE}, 3)"
+        )
+    if labels.shape not in {(len(images),), (len(images), 1)} or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{path}: {part}_labels is {labels.dtype} {labels.shape}; "
+            f"it must be integers ({len(images)},), one for each image"
+        )
+    minimum = 10 if part == "train" else 1  # with fewer, a tenth of them would be no image
+    if len(images) < minimum:
+        raise ValueError(f"{path}: {part}_images has {len(images)} images; it needs {minimum}")
+    if labels.min() < 0:
+        raise ValueError(f"{path}: {part}_labels holds {labels.min()}; labels start at 0")
+    return labels.reshape(-1)
+
+
+def _data_set(name: str, arrays: dict[str, np.ndarray], num_classes: int) -> DataSet:
+    """Build the three splits from arrays (N, S, S, 3) and (N,)."""
+    digest = hashlib.sha256()
+    for key in sorted(arrays):
+        values = arrays[key] if key.endswith("images") else arrays[key].astype("<i8")
+        digest.update(np.ascontiguousarray(values))
+    splits = {
+        part: Split(
+            torch.from_numpy(arrays[f"{part}_images"]).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(arrays[f"{part}_labels"].astype(np.int64)),
+        )
+        for part in ("train", "val", "test")
+        if f"{part}_images" in arrays
+    }
+    split = "as in the file"
+    if "val" not in splits:
+        train, val = split_indices(len(splits["train"]))
+        images, labels = splits["train"].images, splits["train"].labels
+        splits["train"] = Split(images[train], labels[train])
+        splits["val"] = Split(images[val], labels[val])
+        split = SPLIT
+    return DataSet(
+        name=name, num_classes=num_classes, sha256=digest.hexdigest(), split=split, **splits
+    )
+
+
+def split_indices(number: int) -> tuple[Tensor, Tensor]:
+    """Return the indices of the training and of the validation images, in a fixed random order.
+
+    Both come from one permutation, so they are disjoint. NumPy promises that the stream of
+    ``RandomState`` never changes, so they are the same in every run, version and machine.
+    """
+    permutation = torch.from_numpy(np.random.RandomState(0).permutation(number))
+    return permutation[number // 10 :], permutation[: number // 10]
+
+
+class Batches:
+    """Iterates over a split in batches: images (B, 3, S, S) float32 normalised, labels (B,).
+
+    The last batch may be smaller. Evaluation goes through the images in order. Training shuffles,
+    flips and crops them with random numbers that depend on ``seed`` and the epoch alone, not on
+    the device: ``set_epoch`` says which epoch the next iteration is.
+
+    Args:
+        split: the images, on the device where the batches are wanted.
+        batch_size: B, images a batch.
+        training: shuffle, flip and crop.
+        seed: of the random numbers of training.
+    """
+
+    def __init__(self, split: Split, batch_size: int, training: bool = False, seed: int = 0):
+        self.split = split
+        self.batch_size = batch_size
+        self.training = training
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(len(self.split) / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = self.split.images, self.split.labels
+        # One draw for the whole epoch, on the CPU, and one transfer of it.
+        if self.training:
+            generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
+            order = torch.randperm(len(images), generator=generator).to(images.device)
+            boxes = draw_crop_boxes(len(images), generator).to(images.device)
+            flips = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
+        for start in range(0, len(images), self.batch_size):
+            chosen = slice(start, start + self.batch_size)
+            if self.training:
+                index = order[chosen]
+                batch = flip_and_crop(images[index], flips[chosen], boxes[chosen])
+                yield normalize(batch), labels[index]
+            else:
+                yield normalize(images[chosen].float()), labels[chosen]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Return a seed in [0, 2**32) for one epoch; no two neighbouring seeds share their epochs."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Map images (B, 3, S, S) in [0, 255] to about mean 0 and deviation 1 in each channel."""
+    mean = images.new_tensor(MEAN).view(3, 1, 1) * 255
+    std = images.new_tensor(STD).view(3, 1, 1) * 255
+    return (images - mean) / std
+
+
+def draw_crop_boxes(number: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw the boxes of ``number`` crops from the distribution of source 3.
+
+    The area is uniform in SCALE, the ratio log-uniform in RATIO, both sides are rounded to whole
+    pixels, and the position is uniform. A box that is larger than the image is drawn again, ten
+    times at most; after that it is the whole image.
+
+    Returns:
+        (number, 4) int64: top, left, height, width, in pixels.
+    """
+    tries = 10
+    uniform = torch.rand(2, number, tries, generator=generator)
+    area = SIZE**2 * (SCALE[0] + (SCALE[1] - SCALE[0]) * uniform[0])
+    log_ratio = math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * uniform[1]
+    ratio = log_ratio.exp()
+    height = (area / ratio).sqrt().round().long()  # (number, tries)
+    width = (area * ratio).sqrt().round().long()
+    fits = (height <= SIZE) & (width <= SIZE)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    whole = ~fits.any(dim=1)
+    height = height.gather(1, first).squeeze(1).masked_fill(whole, SIZE)
+    width = width.gather(1, first).squeeze(1).masked_fill(whole, SIZE)
+    position = torch.rand(2, number, generator=generator)
+    top = (position[0] * (SIZE - height + 1)).long()
+    left = (position[1] * (SIZE - width + 1)).long()
+    return torch.stack([top, left, height, width], dim=1)
+
+
+def flip_and_crop(images: Tensor, flips: Tensor, boxes: Tensor) -> Tensor:
+    """Flip some images, cut a box out of each and resize it, bilinearly, to the full size.
+
+    The pixels equal those of torchvision's ``hflip`` and ``resized_crop`` on float tensors.
+
+    Args:
+        images: (B, C, S, S), any dtype.
+        flips: (B,) bool, which images to mirror first.
+        boxes: (B, 4) top, left, height, width of a box in the mirrored image.
+
+    Returns:
+        (B, C, S, S) float32, in the range of the images.
+    """
+    top, left, height, width = boxes.float().unsqueeze(2).unbind(dim=1)  # each (B, 1)
+    target = torch.arange(SIZE, device=images.device) + 0.5
+    # Where each pixel of the result lies in the image. Clamped, because a resized crop knows
+    # nothing of the pixels around it.
+    y = top + (target * height / SIZE - 0.5).clamp(min=0).minimum(height - 1)  # (B, S)
+    x = left + (target * width / SIZE - 0.5).clamp(min=0).minimum(width - 1)
+    x = torch.where(flips.unsqueeze(1), SIZE - 1 - x, x)
+    # grid_sample counts from -1, the centre of the first pixel, to 1, the centre of the last.
+    x, y = (2 * coordinate / (SIZE - 1) - 1 for coordinate in (x, y))
+    grid = torch.stack(
+        [x.unsqueeze(1).expand(-1, SIZE, -1), y.unsqueeze(2).expand(-1, -1, SIZE)], dim=3
+    )  # (B, S, S, 2)
+    return torch.nn.functional.grid_sample(
+        images.float(), grid, mode="bilinear", align_corners=True
+    )

@@ -1,0 +1,85 @@
+"""Where to compute, and how precisely: the fastest that the hardware has."""
+
+import faulthandler
+import multiprocessing
+
+import torch
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called ``name``; "auto" is CUDA, then MPS, then the CPU.
+
+    Raises:
+        ValueError: no such device, or it is not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"--device is {name!r}; choose auto, cpu, cuda, cuda:N or mps")
+    number = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }[device.type]
+    if (device.index or 0) >= number:
+        raise ValueError(
+            f"--device is {name!r}, but PyTorch finds {number} devices of this kind here; "
+            "--device auto takes what there is"
+        )
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision called ``name``; "auto" is the fastest the device has in hardware.
+
+    Raises:
+        ValueError: float16 on a device other than CUDA.
+    """
+    if name == "float16" and device.type != "cuda":
+        raise ValueError(f"--precision float16 needs a CUDA device, this is {device.type}")
+    if name != "auto":
+        return PRECISIONS[name]
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        has_tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)
+        return torch.float16 if has_tensor_cores else torch.float32
+    if device.type == "cpu" and _has_bfloat16_units():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _has_bfloat16_units() -> bool:
+    """Return whether the CPU has matrix units for bfloat16 (AMX), and they work.
+
+    Without them bfloat16 is slower on a CPU than float32. A hypervisor may announce them and not
+    set them up: the first product then kills the process with SIGILL (seen on a virtual machine
+    whose CPUID leaf 0x1D is empty, PyTorch 2.13 and 2.15). So a child process goes first.
+    """
+    if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch too old to ask
+        return False
+    if not torch.cpu.get_capabilities().get("amx_bf16", False):
+        return False
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return False
+    child = multiprocessing.get_context("fork").Process(target=_multiply_in_bfloat16)
+    child.start()
+    child.join(timeout=10)  # seconds; it takes about 0.02
+    if child.is_alive():
+        child.kill()
+    return child.exitcode == 0
+
+
+def _multiply_in_bfloat16() -> None:
+    """Multiply two matrices on one thread: the thread pool does not survive the fork."""
+    faulthandler.disable()
+    torch.set_num_threads(1)
+    torch.ones(64, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)

@@ -1,0 +1,619 @@
+"""Train an MLP, a ResNet18 or an MLP-Mixer on CIFAR-10 (Problem 4).
+
+    python main.py --model resnet18 --logdir exps/resnet18
+
+The way of a batch: ``data.Batches`` cuts it out of the set, ``train`` takes the step. The rest of
+this file decides what to run (``parse_args``, ``prepare``) and keeps the results (``fit``).
+"""
+
+import argparse
+import math
+import platform
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from tqdm import tqdm
+
+import checkpoint
+from config import MODELS, build_model, default_path, read_config
+from data import Batches, DataSet, epoch_seed, load_data
+from device import PRECISIONS, pick_device, pick_precision
+from utils import (
+    compute_accuracy,
+    cross_entropy_loss,
+    generate_plots,
+    seed_experiment,
+    to_device,
+)
+
+# Arguments that may change when a run goes on: they do not shape the weights, or they name
+# something (a file, a device) whose content is compared instead or may differ.
+FREE_ARGUMENTS = {
+    "compile", "data", "data_dir", "device", "epochs", "logdir", "model_config", "overwrite",
+    "precision", "print_every", "resume", "visualize",
+}  # fmt: skip
+
+
+class Diverged(Exception):
+    """The loss is no longer a finite number."""
+
+
+def train(
+    epoch: int,
+    model: nn.Module,
+    dataloader: Iterable[tuple[Tensor, Tensor]],
+    optimizer: Optimizer,
+    args: Any,
+    *,
+    scheduler: LRScheduler | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    precision: torch.dtype = torch.float32,
+    label_smoothing: float = 0.0,
+) -> tuple[float, float, float]:
+    """Train for one epoch.
+
+    Args:
+        epoch: counts from 1; with ``data.Batches`` it chooses the order and the augmentation.
+        model: maps images (B, C, H, W) to logits (B, K), on the device ``args.device``.
+        dataloader: yields images and labels (B,), on any device.
+        optimizer: of the model's parameters.
+        args: has ``device`` and ``print_every``, the number of steps between two log lines.
+        scheduler: learning rate schedule, stepped after every batch.
+        scaler: for float16, whose small gradients would vanish unscaled.
+        precision: of the matrix products and convolutions; the weights stay in float32.
+        label_smoothing: see ``cross_entropy_loss``; it is part of the loss that is returned.
+
+    Returns:
+        Loss and accuracy, as means over the images, and the seconds it took.
+
+    Raises:
+        Diverged: the loss is not finite; noticed at the next log line.
+    """
+    device = torch.device(args.device)
+    if isinstance(dataloader, Batches):
+        dataloader.set_epoch(epoch)
+    if scaler is None:
+        scaler = torch.amp.GradScaler(device.type, enabled=False)
+    model.train()
+    started = time.perf_counter()
+    # Summed on the device and read at the log lines only: reading waits for the GPU.
+    sums, seen = torch.zeros(2, device=device), 0
+    with tqdm(dataloader, desc=f"Epoch {epoch}", unit="batch", leave=False, disable=None) as bar:
+        for step, (images, labels) in enumerate(bar, start=1):
+            images, labels = to_device((images, labels), device)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                logits = model(images)
+                loss = cross_entropy_loss(logits, labels, label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            if scheduler is not None:
+                scheduler.step()
+            accuracy = compute_accuracy(logits.detach(), labels)
+            sums += torch.stack([loss.detach(), accuracy]) * len(labels)
+            seen += len(labels)
+            if step % args.print_every == 0:
+                where = f"epoch {epoch}, step {step}, lr {optimizer.param_groups[0]['lr']:g}"
+                mean_loss, mean_accuracy = _means(sums, seen, where)
+                speed = seen / (time.perf_counter() - started)
+                bar.set_postfix_str(
+                    f"loss {mean_loss:.3f}, acc {mean_accuracy:.1%}, {speed:,.0f} images/s"
+                )
+    where = f"epoch {epoch}, its end, lr {optimizer.param_groups[0]['lr']:g}"
+    return *_means(sums, seen, where), time.perf_counter() - started
+
+
+@torch.no_grad()
+def evaluate(
+    epoch: int,
+    model: nn.Module,
+    dataloader: Iterable[tuple[Tensor, Tensor]],
+    args: Any,
+    mode: str = "val",
+    *,
+    precision: torch.dtype = torch.float32,
+) -> tuple[float, float, float]:
+    """Measure loss and accuracy; nothing is changed but the model's mode, to evaluation.
+
+    Args:
+        epoch, model, dataloader, args, precision: as in ``train``.
+        mode: name of the split, for the progress bar.
+
+    Returns:
+        Loss and accuracy, as means over the images, and the seconds it took.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    device = torch.device(args.device)
+    model.eval()
+    started = time.perf_counter()
+    sums, seen = torch.zeros(2, device=device), 0
+    for images, labels in tqdm(dataloader, desc=mode, unit="batch", leave=False, disable=None):
+        images, labels = to_device((images, labels), device)
+        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+            logits = model(images)
+        loss, accuracy = cross_entropy_loss(logits, labels), compute_accuracy(logits, labels)
+        sums += torch.stack([loss, accuracy]) * len(labels)
+        seen += len(labels)
+    return *_means(sums, seen, f"epoch {epoch}, {mode}"), time.perf_counter() - started
+
+
+def _means(sums: Tensor, seen: int, where: str) -> tuple[float, float]:
+    """Read the sums of loss and accuracy and divide them by the number of images."""
+    if seen == 0:
+        raise ValueError("the dataloader is empty: there must be one batch at least")
+    loss, accuracy = (total / seen for total in sums.tolist())
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss is {loss} ({where}): try a smaller --lr")
+    return loss, accuracy
+
+
+@dataclass
+class Run:
+    """All that a run needs, and all that it will leave behind."""
+
+    args: argparse.Namespace
+    device: torch.device
+    precision: torch.dtype
+    model: nn.Module
+    train_batches: Batches
+    val_batches: Batches
+    test_batches: Batches
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    scaler: torch.amp.GradScaler
+    identity: dict[str, Any]  # what must be the same when the run goes on
+    results: dict[str, Any]  # the content of results.json
+    epoch: int = 0  # epochs that are done
+
+    @property
+    def logdir(self) -> Path:
+        return Path(self.args.logdir)
+
+
+# The entries of results.json that grow with each epoch, and the best epoch: a run that goes on
+# takes them from its checkpoint.
+HISTORY = (
+    "train_losses", "valid_losses", "train_accs", "valid_accs", "learning_rates",
+    "train_seconds", "valid_seconds", "best_epoch",
+)  # fmt: skip
+
+
+def prepare(args: argparse.Namespace) -> Run:
+    """Build everything a run needs from its arguments; nothing is trained yet.
+
+    Raises:
+        ValueError: an argument, the configuration, the data or the checkpoint is wrong.
+        OSError: a file cannot be read, or the folder of the run cannot be written to.
+    """
+    device = pick_device(args.device)
+    precision = pick_precision(args.precision, device)
+    args = argparse.Namespace(**{**vars(args), "device": str(device)})  # no longer "auto"
+    config_path = args.model_config or default_path(args.model)
+    config = read_config(config_path, args.model)
+    seed_experiment(args.seed)
+    model = build_model(config_path, args.model, config)
+    data = load_data(args.data, args.data_dir)
+    _check_fit(data, config_path, config, args)
+
+    model = model.to(device, memory_format=torch.channels_last)
+    if args.compile:
+        model.compile()
+    train_split = data.train.first(args.subset or len(data.train))
+    train_batches = Batches(train_split.to(device), args.batch_size, training=True, seed=args.seed)
+    optimizer = build_optimizer(model, args, device)
+    chosen = {key: value for key, value in vars(args).items() if key not in FREE_ARGUMENTS}
+    if args.scheduler != "constant":
+        chosen["epochs"] = args.epochs  # the schedule depends on where it ends
+    run = Run(
+        args=args,
+        device=device,
+        precision=precision,
+        model=model,
+        train_batches=train_batches,
+        val_batches=Batches(data.val.to(device), args.batch_size),
+        test_batches=Batches(data.test.to(device), args.batch_size),
+        optimizer=optimizer,
+        scheduler=build_scheduler(optimizer, args, steps=args.epochs * len(train_batches)),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision == torch.float16),
+        identity=chosen | {"model_config": config, "data_sha256": data.sha256},
+        results=_describe(args, device, precision, model, config, data, len(train_split)),
+    )
+    _open_logdir(run)
+    return run
+
+
+def _check_fit(
+    data: DataSet, config_path: str | Path, config: dict[str, Any], args: argparse.Namespace
+) -> None:
+    """Raise ValueError unless the model has a logit for each class and the subset exists."""
+    num_classes = config.get("num_classes", 10)
+    if data.num_classes > num_classes:
+        raise ValueError(
+            f"{config_path}: num_classes is {num_classes}; "
+            f"{data.name} has labels up to {data.num_classes - 1}"
+        )
+    if args.subset is not None and args.subset > len(data.train):
+        raise ValueError(
+            f"--subset is {args.subset}; {data.name} has {len(data.train)} training images"
+        )
+
+
+def _describe(
+    args: argparse.Namespace,
+    device: torch.device,
+    precision: torch.dtype,
+    model: nn.Module,
+    config: dict[str, Any],
+    data: DataSet,
+    train_images: int,
+) -> dict[str, Any]:
+    """Return the content of results.json before the first epoch."""
+    name = data.name
+    if train_images < len(data.train):
+        name += f", {train_images:,} training images"
+    processor = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return {
+        **{key: None if key == "best_epoch" else [] for key in HISTORY},
+        "test_loss": None,
+        "test_acc": None,
+        "model": args.model,
+        "model_config": config,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "data": {
+            "name": name,
+            "sha256": data.sha256,
+            "split": data.split,
+            "train_images": train_images,
+            "valid_images": len(data.val),
+            "test_images": len(data.test),
+        },
+        "args": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
+        "seed": args.seed,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "precision": str(precision).removeprefix("torch."),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "matplotlib": matplotlib.__version__,
+        },
+    }
+
+
+def _open_logdir(run: Run) -> None:
+    """Make the folder of the run, or take up the run that it holds."""
+    run.logdir.mkdir(parents=True, exist_ok=True)
+    path = run.logdir / "checkpoint.pt"
+    found = path.exists() or (run.logdir / "results.json").exists()
+    if run.args.resume == "must" and not path.exists():
+        raise ValueError(f"--resume: {path} does not exist; start the run without --resume")
+    if run.args.resume and path.exists():
+        _restore(run, path)
+    elif found and not run.args.overwrite and not run.args.resume:
+        raise ValueError(
+            f"{run.logdir} already holds a run: go on with it (--resume), "
+            "replace it (--overwrite), or choose another --logdir"
+        )
+    else:
+        for name in ("checkpoint.pt", "best_model.pt"):
+            (run.logdir / name).unlink(missing_ok=True)
+    checkpoint.write_json(run.logdir / "results.json", run.results)
+
+
+def _restore(run: Run, path: Path) -> None:
+    """Bring a run to the state that its checkpoint holds."""
+    state = checkpoint.load_checkpoint(path, run.identity)
+    if state["epoch"] > run.args.epochs:
+        raise ValueError(f"{path} has {state['epoch']} epochs, more than --epochs {run.args.epochs}")
+    run.epoch = state["epoch"]
+    run.results.update(state["history"])
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    if run.scheduler is not None:
+        run.scheduler.load_state_dict(state["scheduler"])
+    if run.scaler.is_enabled() and state["scaler"]:
+        run.scaler.load_state_dict(state["scaler"])
+    # The best weights are written after the checkpoint. If the run ended between the two, the
+    # checkpoint has them.
+    if run.results["best_epoch"] == run.epoch:
+        checkpoint.save(run.logdir / "best_model.pt", run.model.state_dict())
+
+
+def fit(run: Run) -> dict[str, Any]:
+    """Train, keep the weights of the best validation accuracy, and test those once.
+
+    After every epoch ``results.json``, ``checkpoint.pt`` and, if it is the best yet,
+    ``best_model.pt`` are in ``run.logdir``.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        Diverged: the loss is not finite.
+        OSError: a result cannot be written; the files of the epoch before are intact.
+    """
+    args, results = run.args, run.results
+    for epoch in range(run.epoch + 1, args.epochs + 1):
+        # Dropout too depends on the seed and the epoch alone: a resumed run draws the same.
+        seed_experiment(epoch_seed(args.seed, epoch))
+        learning_rate = run.optimizer.param_groups[0]["lr"]
+        train_loss, train_acc, train_seconds = train(
+            epoch,
+            run.model,
+            run.train_batches,
+            run.optimizer,
+            args,
+            scheduler=run.scheduler,
+            scaler=run.scaler,
+            precision=run.precision,
+            label_smoothing=args.label_smoothing,
+        )
+        valid_loss, valid_acc, valid_seconds = evaluate(
+            epoch, run.model, run.val_batches, args, precision=run.precision
+        )
+        is_best = valid_acc > max(results["valid_accs"], default=-1.0)
+        for key, value in (
+            ("train_losses", train_loss),
+            ("train_accs", train_acc),
+            ("train_seconds", train_seconds),
+            ("valid_losses", valid_loss),
+            ("valid_accs", valid_acc),
+            ("valid_seconds", valid_seconds),
+            ("learning_rates", learning_rate),
+        ):
+            results[key].append(value)
+        if is_best:
+            results["best_epoch"] = epoch
+        run.epoch = epoch
+        _save(run, is_best)
+        print(
+            f"epoch {epoch:>3}/{args.epochs}  train loss {train_loss:.3f} acc {train_acc:.3f}  "
+            f"valid loss {valid_loss:.3f} acc {valid_acc:.3f}  {train_seconds:5.1f} s"
+            f"{'  *' if is_best else ''}",
+            flush=True,
+        )
+
+    best_weights = torch.load(run.logdir / "best_model.pt", run.device, weights_only=True)
+    run.model.load_state_dict(best_weights)
+    results["test_loss"], results["test_acc"], _ = evaluate(
+        results["best_epoch"], run.model, run.test_batches, args, "test", precision=run.precision
+    )
+    checkpoint.write_json(run.logdir / "results.json", results)
+    return results
+
+
+def _save(run: Run, is_best: bool) -> None:
+    """Write what an epoch has brought, in an order that leaves no gap (see ``_restore``)."""
+    state = {
+        "epoch": run.epoch,
+        "history": {key: run.results[key] for key in HISTORY},
+        "model": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scheduler": run.scheduler.state_dict() if run.scheduler is not None else None,
+        "scaler": run.scaler.state_dict(),
+    }
+    checkpoint.save_checkpoint(run.logdir / "checkpoint.pt", state, run.identity)
+    if is_best:
+        checkpoint.save(run.logdir / "best_model.pt", run.model.state_dict())
+    checkpoint.write_json(run.logdir / "results.json", run.results)
+
+
+def build_optimizer(
+    model: nn.Module, args: argparse.Namespace, device: torch.device
+) -> Optimizer:
+    """Return the optimizer that the arguments name, as one fused kernel where PyTorch has it."""
+    common = {"lr": args.lr, "weight_decay": args.weight_decay, "fused": device.type != "mps"}
+    if args.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), **common)
+    if args.optimizer == "momentum":
+        return torch.optim.SGD(model.parameters(), momentum=args.momentum, **common)
+    if args.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), **common)
+    return torch.optim.AdamW(model.parameters(), **common)
+
+
+def build_scheduler(
+    optimizer: Optimizer, args: argparse.Namespace, steps: int
+) -> LRScheduler | None:
+    """Return the schedule over all ``steps`` of the run, or None for a constant learning rate."""
+    if args.scheduler == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    if args.scheduler == "onecycle":
+        return OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps)
+    return None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, without the usage in front of it."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**32 - 1")
+    return int(text)
+
+
+def _number(text: str, allowed: str) -> float:
+    """Return a finite number of at least 0; ``allowed`` says which ones in words."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf or ("above" in allowed and value == 0) or (
+        "less than 1" in allowed and value >= 1
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number {allowed}")
+    return value
+
+
+def _positive_float(text: str) -> float:
+    return _number(text, "above 0")
+
+
+def _weight(text: str) -> float:
+    return _number(text, "of 0 or more")
+
+
+def _fraction(text: str) -> float:
+    return _number(text, "of 0 or more and less than 1")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; a mistake ends the program with one line and exit status 2."""
+    parser = _Parser(
+        prog="main.py",
+        description="Train an MLP, a ResNet18 or an MLP-Mixer on CIFAR-10.",
+        epilog="example: python main.py --model resnet18 --epochs 15 --logdir exps/resnet18",
+        allow_abbrev=False,
+    )
+    what = parser.add_argument_group("what to train")
+    what.add_argument("--model", choices=list(MODELS), default="mlp", help="default: mlp")
+    what.add_argument(
+        "--model_config", metavar="FILE", help="JSON; default: model_configs/MODEL.json"
+    )
+    what.add_argument(
+        "--data", default="cifar10", metavar="SOURCE",
+        help="cifar10 (downloaded), shapes (drawn, needs no network) or the path of an .npz file; "
+        "default: cifar10",
+    )  # fmt: skip
+    what.add_argument(
+        "--data_dir", default="data", metavar="DIR", help="where cifar10 is kept; default: data"
+    )
+    what.add_argument(
+        "--subset", type=_positive_int, metavar="N", help="train on N images only, for slow machines"
+    )
+    how = parser.add_argument_group("how to train")
+    how.add_argument("--epochs", type=_positive_int, default=15, metavar="N", help="default: 15")
+    how.add_argument(
+        "--batch_size", type=_positive_int, default=128, metavar="N", help="images; default: 128"
+    )
+    how.add_argument(
+        "--optimizer", choices=["sgd", "momentum", "adam", "adamw"], default="adamw",
+        help="default: adamw",
+    )  # fmt: skip
+    how.add_argument(
+        "--lr", type=_positive_float, default=1e-3, metavar="X",
+        help="learning rate, the highest one with a schedule; default: 1e-3",
+    )  # fmt: skip
+    how.add_argument(
+        "--momentum", type=_fraction, default=0.9, metavar="X",
+        help="of --optimizer momentum; default: 0.9",
+    )  # fmt: skip
+    how.add_argument(
+        "--weight_decay", type=_weight, default=5e-4, metavar="X", help="default: 5e-4"
+    )
+    how.add_argument(
+        "--scheduler", choices=["constant", "cosine", "onecycle"], default="constant",
+        help="of the learning rate, step by step; default: constant",
+    )  # fmt: skip
+    how.add_argument(
+        "--label_smoothing", type=_fraction, default=0.0, metavar="X",
+        help="share of the target spread over all classes; default: 0",
+    )  # fmt: skip
+    how.add_argument("--seed", type=_seed, default=42, metavar="N", help="default: 42")
+    where = parser.add_argument_group("on what")
+    where.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto"
+    )
+    where.add_argument(
+        "--precision", choices=["auto", *PRECISIONS], default="auto",
+        help="of the matrix products; auto: bfloat16 or float16 where the hardware has it",
+    )  # fmt: skip
+    where.add_argument(
+        "--compile", action="store_true", help="torch.compile the model: slower start, faster steps"
+    )
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--logdir", metavar="DIR", help="folder of the run; default: exps/MODEL"
+    )
+    results.add_argument(
+        "--resume", nargs="?", choices=["must", "auto"], const="must",
+        help="go on from the checkpoint in --logdir; with auto, start if there is none",
+    )  # fmt: skip
+    results.add_argument(
+        "--overwrite", action="store_true", help="replace the run that is in --logdir"
+    )
+    results.add_argument(
+        "--print_every", type=_positive_int, default=80, metavar="N",
+        help="steps between two updates of the progress bar; default: 80",
+    )  # fmt: skip
+    results.add_argument(
+        "--visualize", action="store_true",
+        help="draw the learning curves, and the first layer of resnet18 and mlpmixer",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    if args.resume and args.overwrite:
+        parser.error("--resume goes on with a run, --overwrite replaces it: choose one")
+    args.logdir = args.logdir or f"exps/{args.model}"
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line and return the exit status: 2 for a mistake of the user's."""
+    args = parse_args(argv)
+    try:
+        run = prepare(args)
+    except (ValueError, OSError) as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    data = run.results["data"]
+    print(
+        f"{args.model}: {run.results['parameters']:,} parameters, "
+        f"{run.results['precision']} on {run.device} ({run.results['device']})\n"
+        f"{data['name']}: {data['train_images']:,} images train, "
+        f"{data['valid_images']:,} validate, {data['test_images']:,} test"
+    )
+    if run.epoch > 0:
+        print(f"going on after epoch {run.epoch}")
+    try:
+        results = fit(run)
+    except Diverged as error:
+        print(f"main.py: stopped: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"main.py: stopped: {error}; --resume goes on", file=sys.stderr)
+        return 1
+    except torch.cuda.OutOfMemoryError:
+        print("main.py: stopped: out of GPU memory: try a smaller --batch_size", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmain.py: stopped by Ctrl-C; --resume goes on", file=sys.stderr)
+        return 130
+    best = results["best_epoch"]
+    print(
+        f"best validation accuracy {results['valid_accs'][best - 1]:.4f} in epoch {best}, "
+        f"test accuracy of its weights {results['test_acc']:.4f}\n"
+        f"{sum(results['train_seconds']):.1f} s of training; "
+        f"results.json, best_model.pt and checkpoint.pt are in {args.logdir}"
+    )
+    if args.visualize:
+        generate_plots([args.logdir], [args.model], args.logdir)
+        if hasattr(run.model, "visualize"):
+            run.model.visualize(args.logdir)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The loss, the accuracy, and what an experiment needs around them (Problem 4).
+
+Shapes: B batch, K classes.
+"""
+
+import json
+import random
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+
+def cross_entropy_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the cross-entropy between softmax(logits) and the labels, averaged over the batch.
+
+    Args:
+        logits: (B, K), of any finite size; float16 and bfloat16 are computed in float32.
+        labels: (B,) integers in [0, K).
+        label_smoothing: share of the target that is spread evenly over the K classes
+            (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7).
+
+    Returns:
+        The loss, 0-dim, in nats.
+
+    Raises:
+        ValueError: the shapes do not match, the labels are not integers, or label_smoothing is
+            outside [0, 1].
+    """
+    _check_logits_and_labels(logits, labels)
+    if labels.is_floating_point():
+        raise ValueError(f"labels are {labels.dtype}; they must be integers")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing is {label_smoothing}; it must lie between 0 and 1")
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    # Less the largest logit of its row, no exponential overflows and one of them is 1. The clamp
+    # keeps the difference finite for logits at both ends of the number range.
+    shifted = logits - logits.detach().amax(dim=1, keepdim=True)
+    shifted = shifted.clamp(min=torch.finfo(logits.dtype).min / 2)
+    log_normalizer = shifted.exp().sum(dim=1).log()
+    target = shifted.gather(1, labels.long().unsqueeze(1)).squeeze(1)
+    if label_smoothing > 0:
+        target = (1 - label_smoothing) * target + label_smoothing * _mean(shifted, dim=1)
+    return _mean(log_normalizer - target, dim=0)
+
+
+def _mean(x: Tensor, dim: int) -> Tensor:
+    """Return the mean over a dimension, dividing first: a sum of finite numbers may overflow."""
+    return (x / x.shape[dim]).sum(dim=dim)
+
+
+def compute_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the fraction of the batch whose largest logit is the label's: 0-dim, in [0, 1].
+
+    Args:
+        logits: (B, K)
+        labels: (B,)
+
+    Raises:
+        ValueError: the shapes do not match.
+    """
+    _check_logits_and_labels(logits, labels)
+    return (logits.argmax(dim=1) == labels).float().mean()
+
+
+def _check_logits_and_labels(logits: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless logits are (B, K) and labels (B,), with B and K at least 1."""
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or logits.numel() == 0:
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}; "
+            "they must be (B, K) and (B,), with at least one image"
+        )
+
+
+def seed_experiment(seed: int) -> None:
+    """Seed the random numbers of Python, NumPy and PyTorch, on every device.
+
+    Args:
+        seed: an integer in [0, 2**32), the range that NumPy takes.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def to_device(tensors: Any, device: torch.device | str) -> Any:
+    """Return the same structure with every tensor on ``device``.
+
+    Args:
+        tensors: a tensor, or a list, tuple, named tuple or dict of them, nested as deep as you
+            like. Whatever else it holds (numbers, strings, None) is returned as it is.
+        device: where to.
+    """
+    if isinstance(tensors, Tensor):
+        # A copy to the CPU that does not block could be read before it has arrived.
+        return tensors.to(device, non_blocking=torch.device(device).type != "cpu")
+    if isinstance(tensors, dict):
+        return {key: to_device(value, device) for key, value in tensors.items()}
+    if isinstance(tensors, tuple) and hasattr(tensors, "_fields"):
+        return type(tensors)(*(to_device(value, device) for value in tensors))
+    if isinstance(tensors, (list, tuple)):
+        return type(tensors)(to_device(value, device) for value in tensors)
+    return tensors
+
+
+# What generate_plots draws: the key in results.json, the title, the label of the vertical axis.
+CURVES = (
+    ("train_accs", "Training accuracy", "accuracy (%)"),
+    ("valid_accs", "Validation accuracy", "accuracy (%)"),
+    ("train_losses", "Training loss", "cross-entropy (nats)"),
+    ("valid_losses", "Validation loss", "cross-entropy (nats)"),
+)
+
+
+def generate_plots(
+    list_of_dirs: Sequence[str | PathLike[str]],
+    legend_names: Sequence[str],
+    save_path: str | PathLike[str],
+) -> None:
+    """Draw the learning curves of several runs over each other, one figure a quantity.
+
+    Args:
+        list_of_dirs: folders of runs, each with a ``results.json``.
+        legend_names: a name for each run.
+        save_path: folder for train_accs.png, valid_accs.png, train_losses.png, valid_losses.png.
+
+    Raises:
+        ValueError: no run, not one name a run, or a results.json without the curves.
+        FileNotFoundError: a folder has no results.json.
+    """
+    if len(list_of_dirs) == 0 or len(list_of_dirs) != len(legend_names):
+        raise ValueError(
+            f"list_of_dirs has {len(list_of_dirs)} folders and legend_names {len(legend_names)} "
+            "names; there must be one name a folder, and at least one"
+        )
+    runs = [_read_results(Path(folder) / "results.json") for folder in list_of_dirs]
+    # Runs of this project say which data they come from; those of others need not.
+    sources = {run["data"]["name"] for run in runs if "data" in run}
+    folder = Path(save_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, title, label in CURVES:
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        ax = figure.subplots()
+        for run, name, marker in zip(runs, legend_names, "osD^vPX*<>" * len(runs)):
+            values = np.asarray(run[key], dtype=float) * (100 if key.endswith("accs") else 1)
+            ax.plot(range(1, len(values) + 1), values, marker=marker, markersize=4, label=name)
+        ax.set_title(f"{title} ({', '.join(sorted(sources))})" if sources else title)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel(label)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.grid(alpha=0.3)
+        ax.legend()
+        figure.savefig(folder / f"{key}.png", dpi=150)
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    """Return one results.json, checked for the curves that are drawn."""
+    with path.open(encoding="utf-8") as file:
+        results = json.load(file)
+    missing = [key for key, _, _ in CURVES if key not in results]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    return results
