@@ -8,11 +8,15 @@ import io
 import json
 import os
 import pickle
+import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+RESULTS, CHECKPOINT, BEST_MODEL = "results.json", "checkpoint.pt", "best_model.pt"
+RUN_FILES = (RESULTS, CHECKPOINT, BEST_MODEL)
 FORMAT = 1  # raised when a reader of older checkpoints would misunderstand newer ones
 
 
@@ -49,6 +53,37 @@ def save(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, buffer.getbuffer())
 
 
+def open_folder(folder: Path, resume: str | None, overwrite: bool) -> bool:
+    """Make the folder of a run and return whether it holds a checkpoint to go on from.
+
+    Args:
+        folder: of the run; made if it does not exist.
+        resume: "must" if there has to be a checkpoint, "auto" if there may be one, else None.
+        overwrite: delete the files of the run that the folder holds.
+
+    Raises:
+        ValueError: there is a run and nobody said what to do with it, or none and there must be.
+        OSError: the folder cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # better to fail now than after an epoch
+    found = [folder / name for name in RUN_FILES if (folder / name).exists()]
+    if resume:
+        if folder / CHECKPOINT not in found and resume == "must":
+            raise ValueError(
+                f"--resume: there is no {folder / CHECKPOINT}; --resume auto starts where none is"
+            )
+        return folder / CHECKPOINT in found
+    if found and not overwrite:
+        raise ValueError(
+            f"{folder} already holds a run: go on with it (--resume), "
+            "replace it (--overwrite), or choose another --logdir"
+        )
+    for path in found:
+        path.unlink()
+    return False
+
+
 def save_checkpoint(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
     """Write the state of a run together with its identity, atomically."""
     save(path, {"format": FORMAT, "identity": identity, "state": state})
@@ -66,10 +101,16 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
             the message names the file, and the keys that differ.
         OSError: the file cannot be read.
     """
+    buffer = io.BytesIO(path.read_bytes())
+    # A truncated file has lost the directory at its end, and is no longer a zip archive.
+    if not zipfile.is_zipfile(buffer):
+        raise ValueError(f"{path} is damaged or no checkpoint: it is not a complete zip archive")
+    buffer.seek(0)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(buffer, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is damaged or no checkpoint: {first_line}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of the project")
     saved = content["identity"]
@@ -78,9 +119,3 @@ def load_checkpoint(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
         pairs = (f"{key} is {identity[key]!r}, was {saved.get(key)!r}" for key in differing)
         raise ValueError(f"{path} belongs to another run: {'; '.join(pairs)}")
     return content["state"]
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of a message: torch explains the pickle format in many more."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-

@@ -106,8 +106,15 @@ def read_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
     Raises:
         OSError: it is not there in full and could not be downloaded.
     """
-    from torchvision.datasets import CIFAR10  # here, because only this source pays for the import
-
+    ways_on = "--data shapes, or --data FILE.npz"
+    try:
+        # Here, because only this source needs torchvision.
+        from torchvision.datasets import CIFAR10
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise OSError(
+            f"CIFAR-10 is read with torchvision, which cannot be imported ({error}). "
+            f"Either run pip install -r requirements.txt, or use other data: {ways_on}"
+        ) from error
     try:
         train = CIFAR10(data_dir, train=True, download=True)
         test = CIFAR10(data_dir, train=False)
@@ -115,7 +122,7 @@ def read_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
         raise OSError(
             f"CIFAR-10 is not complete in {data_dir} and could not be downloaded ({error}). "
             f"Either put cifar-10-python.tar.gz (md5 {CIFAR10.tgz_md5}) into {data_dir}, "
-            "or use other data: --data shapes, or --data FILE.npz"
+            f"or use other data: {ways_on}"
         ) from error
     return {
         "train_images": train.data,
@@ -139,8 +146,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         OSError: the file cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in _ARRAYS}
+        with path.open("rb") as file:  # NumPy does not close a file that it cannot read
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it holds a single array, as an .npy file does")
+            arrays = {name: archive[name] for name in archive.files if name in _ARRAYS}
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ValueError(f"{path} is not a readable .npz file: {error}") from error
     for name in _ARRAYS:

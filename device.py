@@ -2,6 +2,9 @@
 
 import faulthandler
 import multiprocessing
+import platform
+import re
+from pathlib import Path
 
 import torch
 
@@ -83,3 +86,15 @@ def _multiply_in_bfloat16() -> None:
     faulthandler.disable()
     torch.set_num_threads(1)
     torch.ones(64, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the name of the hardware, for the results."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")  # Linux; platform knows no more there than the architecture
+    if cpuinfo.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)
+        name = found[1] if found else name
+    return f"{name}, {torch.get_num_threads()} threads"

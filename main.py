@@ -27,7 +27,7 @@ from tqdm import tqdm
 import checkpoint
 from config import MODELS, build_model, default_path, read_config
 from data import Batches, DataSet, epoch_seed, load_data
-from device import PRECISIONS, pick_device, pick_precision
+from device import PRECISIONS, describe_device, pick_device, pick_precision
 from utils import (
     compute_accuracy,
     cross_entropy_loss,
@@ -39,9 +39,19 @@ from utils import (
 # Arguments that may change when a run goes on: they do not shape the weights, or they name
 # something (a file, a device) whose content is compared instead or may differ.
 FREE_ARGUMENTS = {
-    "compile", "data", "data_dir", "device", "epochs", "logdir", "model_config", "overwrite",
-    "precision", "print_every", "resume", "visualize",
-}  # fmt: skip
+    "compile",
+    "data",
+    "data_dir",
+    "device",
+    "epochs",
+    "logdir",
+    "model_config",
+    "overwrite",
+    "precision",
+    "print_every",
+    "resume",
+    "visualize",
+}
 
 
 class Diverged(Exception):
@@ -186,9 +196,15 @@ class Run:
 # The entries of results.json that grow with each epoch, and the best epoch: a run that goes on
 # takes them from its checkpoint.
 HISTORY = (
-    "train_losses", "valid_losses", "train_accs", "valid_accs", "learning_rates",
-    "train_seconds", "valid_seconds", "best_epoch",
-)  # fmt: skip
+    "train_losses",
+    "valid_losses",
+    "train_accs",
+    "valid_accs",
+    "learning_rates",
+    "train_seconds",
+    "valid_seconds",
+    "best_epoch",
+)
 
 
 def prepare(args: argparse.Namespace) -> Run:
@@ -231,7 +247,8 @@ def prepare(args: argparse.Namespace) -> Run:
         identity=chosen | {"model_config": config, "data_sha256": data.sha256},
         results=_describe(args, device, precision, model, config, data, len(train_split)),
     )
-    _open_logdir(run)
+    if checkpoint.open_folder(run.logdir, args.resume, args.overwrite):
+        _restore(run)
     return run
 
 
@@ -264,7 +281,6 @@ def _describe(
     name = data.name
     if train_images < len(data.train):
         name += f", {train_images:,} training images"
-    processor = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
     return {
         **{key: None if key == "best_epoch" else [] for key in HISTORY},
         "test_loss": None,
@@ -282,7 +298,7 @@ def _describe(
         },
         "args": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
         "seed": args.seed,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "device": describe_device(device),
         "precision": str(precision).removeprefix("torch."),
         "versions": {
             "python": platform.python_version(),
@@ -293,31 +309,14 @@ def _describe(
     }
 
 
-def _open_logdir(run: Run) -> None:
-    """Make the folder of the run, or take up the run that it holds."""
-    run.logdir.mkdir(parents=True, exist_ok=True)
-    path = run.logdir / "checkpoint.pt"
-    found = path.exists() or (run.logdir / "results.json").exists()
-    if run.args.resume == "must" and not path.exists():
-        raise ValueError(f"--resume: {path} does not exist; start the run without --resume")
-    if run.args.resume and path.exists():
-        _restore(run, path)
-    elif found and not run.args.overwrite and not run.args.resume:
-        raise ValueError(
-            f"{run.logdir} already holds a run: go on with it (--resume), "
-            "replace it (--overwrite), or choose another --logdir"
-        )
-    else:
-        for name in ("checkpoint.pt", "best_model.pt"):
-            (run.logdir / name).unlink(missing_ok=True)
-    checkpoint.write_json(run.logdir / "results.json", run.results)
-
-
-def _restore(run: Run, path: Path) -> None:
+def _restore(run: Run) -> None:
     """Bring a run to the state that its checkpoint holds."""
+    path = run.logdir / checkpoint.CHECKPOINT
     state = checkpoint.load_checkpoint(path, run.identity)
     if state["epoch"] > run.args.epochs:
-        raise ValueError(f"{path} has {state['epoch']} epochs, more than --epochs {run.args.epochs}")
+        raise ValueError(
+            f"{path} has {state['epoch']} epochs, more than --epochs {run.args.epochs}"
+        )
     run.epoch = state["epoch"]
     run.results.update(state["history"])
     run.model.load_state_dict(state["model"])
@@ -329,7 +328,7 @@ def _restore(run: Run, path: Path) -> None:
     # The best weights are written after the checkpoint. If the run ended between the two, the
     # checkpoint has them.
     if run.results["best_epoch"] == run.epoch:
-        checkpoint.save(run.logdir / "best_model.pt", run.model.state_dict())
+        checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.model.state_dict())
 
 
 def fit(run: Run) -> dict[str, Any]:
@@ -386,12 +385,12 @@ def fit(run: Run) -> dict[str, Any]:
             flush=True,
         )
 
-    best_weights = torch.load(run.logdir / "best_model.pt", run.device, weights_only=True)
+    best_weights = torch.load(run.logdir / checkpoint.BEST_MODEL, run.device, weights_only=True)
     run.model.load_state_dict(best_weights)
     results["test_loss"], results["test_acc"], _ = evaluate(
         results["best_epoch"], run.model, run.test_batches, args, "test", precision=run.precision
     )
-    checkpoint.write_json(run.logdir / "results.json", results)
+    checkpoint.write_json(run.logdir / checkpoint.RESULTS, results)
     return results
 
 
@@ -405,15 +404,13 @@ def _save(run: Run, is_best: bool) -> None:
         "scheduler": run.scheduler.state_dict() if run.scheduler is not None else None,
         "scaler": run.scaler.state_dict(),
     }
-    checkpoint.save_checkpoint(run.logdir / "checkpoint.pt", state, run.identity)
+    checkpoint.save_checkpoint(run.logdir / checkpoint.CHECKPOINT, state, run.identity)
     if is_best:
-        checkpoint.save(run.logdir / "best_model.pt", run.model.state_dict())
-    checkpoint.write_json(run.logdir / "results.json", run.results)
+        checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.model.state_dict())
+    checkpoint.write_json(run.logdir / checkpoint.RESULTS, run.results)
 
 
-def build_optimizer(
-    model: nn.Module, args: argparse.Namespace, device: torch.device
-) -> Optimizer:
+def build_optimizer(model: nn.Module, args: argparse.Namespace, device: torch.device) -> Optimizer:
     """Return the optimizer that the arguments name, as one fused kernel where PyTorch has it."""
     common = {"lr": args.lr, "weight_decay": args.weight_decay, "fused": device.type != "mps"}
     if args.optimizer == "sgd":
@@ -461,8 +458,10 @@ def _number(text: str, allowed: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf or ("above" in allowed and value == 0) or (
-        "less than 1" in allowed and value >= 1
+    if (
+        not 0 <= value < math.inf
+        or ("above" in allowed and value == 0)
+        or ("less than 1" in allowed and value >= 1)
     ):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number {allowed}")
     return value
@@ -494,15 +493,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--model_config", metavar="FILE", help="JSON; default: model_configs/MODEL.json"
     )
     what.add_argument(
-        "--data", default="cifar10", metavar="SOURCE",
+        "--data",
+        default="cifar10",
+        metavar="SOURCE",
         help="cifar10 (downloaded), shapes (drawn, needs no network) or the path of an .npz file; "
         "default: cifar10",
-    )  # fmt: skip
+    )
     what.add_argument(
         "--data_dir", default="data", metavar="DIR", help="where cifar10 is kept; default: data"
     )
     what.add_argument(
-        "--subset", type=_positive_int, metavar="N", help="train on N images only, for slow machines"
+        "--subset",
+        type=_positive_int,
+        metavar="N",
+        help="train on N images only, for slow machines",
     )
     how = parser.add_argument_group("how to train")
     how.add_argument("--epochs", type=_positive_int, default=15, metavar="N", help="default: 15")
@@ -510,59 +514,79 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--batch_size", type=_positive_int, default=128, metavar="N", help="images; default: 128"
     )
     how.add_argument(
-        "--optimizer", choices=["sgd", "momentum", "adam", "adamw"], default="adamw",
+        "--optimizer",
+        choices=["sgd", "momentum", "adam", "adamw"],
+        default="adamw",
         help="default: adamw",
-    )  # fmt: skip
+    )
     how.add_argument(
-        "--lr", type=_positive_float, default=1e-3, metavar="X",
+        "--lr",
+        type=_positive_float,
+        default=1e-3,
+        metavar="X",
         help="learning rate, the highest one with a schedule; default: 1e-3",
-    )  # fmt: skip
+    )
     how.add_argument(
-        "--momentum", type=_fraction, default=0.9, metavar="X",
+        "--momentum",
+        type=_fraction,
+        default=0.9,
+        metavar="X",
         help="of --optimizer momentum; default: 0.9",
-    )  # fmt: skip
+    )
     how.add_argument(
         "--weight_decay", type=_weight, default=5e-4, metavar="X", help="default: 5e-4"
     )
     how.add_argument(
-        "--scheduler", choices=["constant", "cosine", "onecycle"], default="constant",
+        "--scheduler",
+        choices=["constant", "cosine", "onecycle"],
+        default="constant",
         help="of the learning rate, step by step; default: constant",
-    )  # fmt: skip
+    )
     how.add_argument(
-        "--label_smoothing", type=_fraction, default=0.0, metavar="X",
+        "--label_smoothing",
+        type=_fraction,
+        default=0.0,
+        metavar="X",
         help="share of the target spread over all classes; default: 0",
-    )  # fmt: skip
+    )
     how.add_argument("--seed", type=_seed, default=42, metavar="N", help="default: 42")
     where = parser.add_argument_group("on what")
     where.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto"
     )
     where.add_argument(
-        "--precision", choices=["auto", *PRECISIONS], default="auto",
+        "--precision",
+        choices=["auto", *PRECISIONS],
+        default="auto",
         help="of the matrix products; auto: bfloat16 or float16 where the hardware has it",
-    )  # fmt: skip
+    )
     where.add_argument(
         "--compile", action="store_true", help="torch.compile the model: slower start, faster steps"
     )
     results = parser.add_argument_group("results")
+    results.add_argument("--logdir", metavar="DIR", help="folder of the run; default: exps/MODEL")
     results.add_argument(
-        "--logdir", metavar="DIR", help="folder of the run; default: exps/MODEL"
-    )
-    results.add_argument(
-        "--resume", nargs="?", choices=["must", "auto"], const="must",
+        "--resume",
+        nargs="?",
+        choices=["must", "auto"],
+        const="must",
         help="go on from the checkpoint in --logdir; with auto, start if there is none",
-    )  # fmt: skip
+    )
     results.add_argument(
         "--overwrite", action="store_true", help="replace the run that is in --logdir"
     )
     results.add_argument(
-        "--print_every", type=_positive_int, default=80, metavar="N",
+        "--print_every",
+        type=_positive_int,
+        default=80,
+        metavar="N",
         help="steps between two updates of the progress bar; default: 80",
-    )  # fmt: skip
+    )
     results.add_argument(
-        "--visualize", action="store_true",
+        "--visualize",
+        action="store_true",
         help="draw the learning curves, and the first layer of resnet18 and mlpmixer",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     if args.resume and args.overwrite:
         parser.error("--resume goes on with a run, --overwrite replaces it: choose one")
@@ -575,7 +599,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         run = prepare(args)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        # The system's own errors name the file in a field of its own, those of data.py do not.
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"main.py: error: {text}", file=sys.stderr)
+        return 2
+    except ValueError as error:
         print(f"main.py: error: {error}", file=sys.stderr)
         return 2
     data = run.results["data"]
@@ -612,6 +641,7 @@ def main(argv: list[str] | None = None) -> int:
         generate_plots([args.logdir], [args.model], args.logdir)
         if hasattr(run.model, "visualize"):
             run.model.visualize(args.logdir)
+        print(f"figures: {', '.join(sorted(path.name for path in run.logdir.glob('*.png')))}")
     return 0
 
 

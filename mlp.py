@@ -8,6 +8,7 @@ neural networks", AISTATS 2010: the initialisation, section 4.2.1.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class MLP(nn.Module):
         """Return the hidden layers, input side first, and the layer that makes the logits."""
         widths = [input_size, *hidden_sizes]
         hidden_layers = nn.ModuleList(
-            Linear(width_in, width_out) for width_in, width_out in zip(widths, widths[1:])
+            Linear(width_in, width_out) for width_in, width_out in pairwise(widths)
         )
         return hidden_layers, Linear(widths[-1], num_classes)
 

@@ -261,7 +261,7 @@ class MLPMixer(nn.Module):
         for ax in axes.flat:
             ax.set_axis_off()
         for ax, unit in zip(axes.flat, units):
-            shown = ax.imshow(unit, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            shown = ax.imshow(unit.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
         figure.colorbar(shown, ax=axes, label="weight", shrink=0.8, pad=0.02)
         figure.supxlabel(
             "Neighbours (1st and 2nd, 3rd and 4th, ... of a row) are paired by most negative "

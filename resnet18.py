@@ -12,6 +12,7 @@ CVPR 2016: figure 5 (left) the block, table 1 (18-layer) the network, section 3.
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ class ResNet18(nn.Module):
         axes[1].set_title("RGB, each kernel standardised")
         limit = grey.abs().max().item()
         shown = axes[2].imshow(
-            _tile(grey, gap=float("nan")).squeeze(2), cmap="gray", vmin=-limit, vmax=limit
+            _tile(grey, gap=float("nan"))[..., 0], cmap="gray", vmin=-limit, vmax=limit
         )
         axes[2].set_title("Grey, mean over the channels")
         figure.colorbar(shown, ax=axes[2], label="mean weight", shrink=0.75)
@@ -130,9 +131,9 @@ class ResNet18(nn.Module):
         return path
 
 
-def _tile(kernels: Tensor, gap: float) -> Tensor:
+def _tile(kernels: Tensor, gap: float) -> np.ndarray:
     """Lay kernels (64, C, 3, 3) out as one picture (31, 31, C) of 8 rows with gaps between them."""
     channels = kernels.shape[1]
     padded = nn.functional.pad(kernels, (0, 1, 0, 1), value=gap)  # (64, C, 4, 4)
     rows = padded.reshape(8, 8, channels, 4, 4).permute(0, 3, 1, 4, 2)  # (8, 4, 8, 4, C)
-    return rows.reshape(32, 32, channels)[:-1, :-1]
+    return rows.reshape(32, 32, channels)[:-1, :-1].numpy()

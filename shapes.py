@@ -76,9 +76,10 @@ def _draw(label: int, number: int, random: np.random.RandomState) -> np.ndarray:
         + frequency[:, 1] * pixel[None, :, None]
         + uniform(-math.pi, math.pi, 1, 1)
     )[..., None]
-    back = uniform(40, 215, 1, 1, 3)
-    # The colour of the shape differs from the background by at least 60 in some channel.
-    fore = np.where(back < 128, back + uniform(60, 100, 1, 1, 3), back - uniform(60, 100, 1, 1, 3))
+    back = uniform(30, 140, 1, 1, 3)
+    # Brighter than the background in every channel: an MLP, which has to learn each position and
+    # rotation anew, would otherwise learn next to nothing.
+    fore = back + uniform(60, 110, 1, 1, 3)
     image = back + uniform(5, 35, 1, 1, 3) * wave
     image = image + cover * (fore - image)
     noise = np.frombuffer(random.bytes(image.size), np.uint8).reshape(image.shape)

@@ -1,0 +1,63 @@
+"""What several test files share."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def cifar10_npz(tmp_path_factory):
+    """The real CIFAR-10, where a copy of it lies beside the repository."""
+    unpack = ROOT.parent / "shared" / "cifar10" / "unpack.py"
+    if not unpack.exists():
+        pytest.skip(f"the real CIFAR-10 is not here: there is no {unpack}")
+    path = tmp_path_factory.mktemp("cifar10") / "cifar10.npz"
+    subprocess.run([sys.executable, unpack, path], check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_npz(tmp_path_factory):
+    """A small data set that can be learnt: the height of a bright band is the class."""
+    random = np.random.default_rng(0)
+
+    def images(labels):
+        pixels = random.integers(0, 100, (len(labels), 32, 32, 3), np.uint8)
+        for image, label in zip(pixels, labels, strict=True):
+            image[3 * label : 3 * label + 3] += 150
+        return pixels
+
+    train, test = np.arange(300) % 10, np.arange(50) % 10
+    path = tmp_path_factory.mktemp("data") / "bands.npz"
+    np.savez(
+        path,
+        train_images=images(train),
+        train_labels=train,
+        test_images=images(test),
+        test_labels=test,
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_mlp(tmp_path_factory):
+    """The configuration of an MLP that trains in no time."""
+    path = tmp_path_factory.mktemp("configs") / "small_mlp.json"
+    path.write_text(json.dumps({"input_size": 3072, "hidden_sizes": [16], "num_classes": 10}))
+    return path
+
+
+@pytest.fixture
+def small_run(small_npz, small_mlp, tmp_path):
+    """Arguments of a run that takes a fraction of a second."""
+    return [
+        *("--model", "mlp", "--model_config", str(small_mlp), "--data", str(small_npz)),
+        *("--epochs", "3", "--batch_size", "64", "--device", "cpu", "--precision", "float32"),
+        *("--logdir", str(tmp_path / "run")),
+    ]

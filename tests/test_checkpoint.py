@@ -1,0 +1,74 @@
+"""Files are written whole or not at all, and checked when they are read."""
+
+import pickle
+import resource
+
+import pytest
+import torch
+
+import checkpoint
+
+IDENTITY = {"lr": 0.1}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save_checkpoint(path, {"epoch": 1, "weight": torch.arange(5000)}, IDENTITY)
+    return path
+
+
+def test_what_was_saved_is_what_is_loaded(path):
+    state = checkpoint.load_checkpoint(path, IDENTITY)
+    assert state["epoch"] == 1 and torch.equal(state["weight"], torch.arange(5000))
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_disk_that_takes_no_more_bytes_leaves_the_last_checkpoint_intact(path):
+    """The limit on the size of a file makes the write fail in the middle, as a full disk does."""
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError):
+            checkpoint.save_checkpoint(path, {"weight": torch.arange(9000)}, IDENTITY)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 5000, -1])
+def test_a_truncated_checkpoint_is_named(path, keep):
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged") as caught:
+        checkpoint.load_checkpoint(path, IDENTITY)
+    assert "\n" not in str(caught.value)
+
+
+class Foreign:
+    """Not a plain type: loading it would run code."""
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"format": 0, "state": {}}, Foreign()])
+def test_a_foreign_file_is_named(path, content):
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is (damaged|not a checkpoint)"):
+        checkpoint.load_checkpoint(path, IDENTITY)
+
+
+def test_a_pickle_is_named_and_not_run(path):
+    path.write_bytes(pickle.dumps(Foreign()))
+    with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
+        checkpoint.load_checkpoint(path, IDENTITY)
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_the_keys_that_differ(path):
+    with pytest.raises(ValueError, match=r"lr is 0.2, was 0.1; model is 'mlp', was None"):
+        checkpoint.load_checkpoint(path, {"lr": 0.2, "model": "mlp"})
+
+
+def test_json_holds_no_numbers_that_json_does_not_know(tmp_path):
+    with pytest.raises(ValueError):
+        checkpoint.write_json(tmp_path / "results.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []

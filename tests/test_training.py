@@ -1,0 +1,381 @@
+"""Training, evaluation, and what a run leaves behind."""
+
+import argparse
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import main
+from data import Batches, load_data
+from main import Diverged, evaluate, fit, parse_args, prepare, train
+from mlp import MLP
+from utils import cross_entropy_loss
+
+
+class NotebookArguments:
+    """All that a student's own object has to have."""
+
+    device = "cpu"
+    print_every = 1
+
+
+def plain_loader(number=10, batch_size=4):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(number, 3, 32, 32, generator=generator)
+    return DataLoader(TensorDataset(images, torch.arange(number) % 10), batch_size=batch_size)
+
+
+def small_model():
+    torch.manual_seed(0)
+    return MLP(3072, [16], 10)
+
+
+def run_with(arguments, *more):
+    return prepare(parse_args([*arguments, *more]))
+
+
+def without_times(results):
+    """The results less what differs between two equal runs."""
+    own = ("train_seconds", "valid_seconds", "args")
+    return {key: value for key, value in results.items() if key not in own}
+
+
+# ----------------------------------------------------------------------------- train, evaluate
+
+
+def test_a_notebook_can_train_with_a_plain_loader_and_its_own_arguments():
+    model, loader = small_model(), plain_loader()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    first = train(0, model, loader, optimizer, NotebookArguments())
+    for epoch in range(1, 15):
+        last = train(epoch, model, loader, optimizer, NotebookArguments())
+    loss, accuracy, seconds = evaluate(15, model, loader, NotebookArguments())
+    assert all(type(value) is float for value in (*last, loss, accuracy, seconds))
+    assert last[0] < first[0] / 2 and accuracy == 1.0 and seconds > 0
+
+
+def test_an_epoch_takes_the_steps_of_a_loop_written_by_hand():
+    """The oracle uses torch's own loss and an optimizer that is not fused."""
+    model, loader = small_model(), plain_loader()
+    oracle = copy.deepcopy(model)
+    train(1, model, loader, torch.optim.AdamW(model.parameters(), fused=True), NotebookArguments())
+    optimizer = torch.optim.AdamW(oracle.parameters(), fused=False)
+    for images, labels in loader:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(oracle(images), labels).backward()
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), oracle.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_mean_of_an_epoch_weighs_images_not_batches():
+    """Ten images in batches of 4, 4 and 2 against all ten at once; the weights stand still."""
+    model = small_model()
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    images, labels = plain_loader().dataset.tensors
+    loss = cross_entropy_loss(model(images), labels).item()
+    accuracy = (model(images).argmax(dim=1) == labels).sum().item() / 10
+    for measured in (
+        train(1, model, plain_loader(), still, NotebookArguments()),
+        evaluate(1, model, plain_loader(), NotebookArguments()),
+    ):
+        assert measured[:2] == pytest.approx((loss, accuracy), rel=1e-6)
+
+
+def test_evaluation_changes_nothing_but_the_mode():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(10))
+    model(torch.zeros(2, 3, 32, 32))
+    before = copy.deepcopy(model.state_dict())
+    evaluate(1, model, plain_loader(), NotebookArguments())
+    assert not model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_every_epoch_of_the_projects_own_batches_has_an_order_of_its_own(small_npz):
+    batches = Batches(load_data(str(small_npz)).train, 64, training=True)
+    seen = []
+
+    class Recorder(MLP):
+        def forward(self, images):
+            seen.append(images.sum().item())
+            return super().forward(images)
+
+    model = Recorder(3072, [4], 10)
+    still = torch.optim.SGD(model.parameters(), lr=0.0)
+    for epoch in (1, 2, 1):
+        train(epoch, model, batches, still, NotebookArguments())
+    first, second, again = seen[: len(batches)], seen[len(batches) : -len(batches)], seen[-5:]
+    assert first == again and first != second
+
+
+def test_a_loss_that_is_not_finite_stops_at_the_next_log_line_and_names_the_place():
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e30)
+    with pytest.raises(Diverged, match=r"nan .epoch 7, step [23], lr 1e\+30"):
+        train(7, model, plain_loader(), optimizer, NotebookArguments())
+
+
+def test_an_empty_loader_is_an_error_in_words():
+    with pytest.raises(ValueError, match="dataloader is empty"):
+        evaluate(1, small_model(), [], NotebookArguments())
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
+def test_every_optimizer_follows_its_arguments(name):
+    """One step on a known gradient, written out: w = 1, g = 0.5, lr = 0.1, decay = 0.2."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    args = argparse.Namespace(optimizer=name, lr=0.1, momentum=0.9, weight_decay=0.2)
+    optimizer = main.build_optimizer(model, args, torch.device("cpu"))
+    for _ in range(2):
+        model.weight.grad = torch.full((1, 1), 0.5)
+        optimizer.step()
+
+    weight, velocity, mean, square = 1.0, 0.0, 0.0, 0.0
+    for step in (1, 2):
+        gradient = 0.5 + (0.2 * weight if name != "adamw" else 0)
+        velocity = 0.9 * velocity + gradient
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        adam = mean / (1 - 0.9**step) / ((square / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        decay = 0.2 * weight if name == "adamw" else 0
+        weight -= 0.1 * {"sgd": gradient, "momentum": velocity}.get(name, adam + decay)
+    assert model.weight.item() == pytest.approx(weight, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        ("constant", [1e-3, 1e-3, 1e-3, 1e-3]),
+        ("cosine", [1e-3, 8.5355e-4, 5e-4, 1.4645e-4]),
+        ("onecycle", [4e-5, 8.1175e-4, 2.8306e-4, 4e-9]),
+    ],
+)
+def test_the_schedule_spans_all_steps_of_the_run(small_run, scheduler, expected):
+    """With one step an epoch, the learning rate of every step is in the results."""
+    run = run_with(small_run, "--scheduler", scheduler, "--batch_size", "300", "--epochs", "4")
+    assert fit(run)["learning_rates"] == pytest.approx(expected, rel=1e-3)
+
+
+# ------------------------------------------------------------------------------------ the run
+
+
+def test_a_run_learns_and_leaves_its_results_and_its_best_weights(small_run):
+    run = run_with(small_run, "--epochs", "6")
+    fit(run)
+    results = json.loads((run.logdir / "results.json").read_text())
+    for key in ("train_losses", "valid_losses", "train_accs", "valid_accs", "train_seconds"):
+        assert len(results[key]) == 6
+    assert results["valid_accs"][-1] > 0.5 > results["train_accs"][0]
+    assert results["data"] | {"sha256": None} == {
+        "name": "bands",
+        "sha256": None,
+        "split": "a tenth of the training images, drawn once with numpy.random.RandomState(0), "
+        "validates",
+        "train_images": 270,
+        "valid_images": 30,
+        "test_images": 50,
+    }
+    assert (results["seed"], results["parameters"]) == (42, 3072 * 16 + 16 + 16 * 10 + 10)
+    assert results["versions"]["torch"] == torch.__version__
+
+    # The file of the best weights is a plain state dict: a student's three lines.
+    model = MLP(**results["model_config"])
+    model.load_state_dict(torch.load(run.logdir / "best_model.pt", weights_only=True))
+    best = results["best_epoch"] - 1
+    assert best == results["valid_accs"].index(max(results["valid_accs"]))
+    for batches, loss, accuracy in (
+        (run.val_batches, results["valid_losses"][best], results["valid_accs"][best]),
+        (run.test_batches, results["test_loss"], results["test_acc"]),
+    ):
+        assert evaluate(0, model, batches, run.args)[:2] == pytest.approx((loss, accuracy))
+
+
+def test_the_results_are_on_disk_after_every_epoch(small_run, monkeypatch):
+    run = run_with(small_run)
+    on_disk = []
+
+    def look_and_train(*arguments, **keywords):
+        path = run.logdir / "results.json"
+        on_disk.append(len(json.loads(path.read_text())["valid_accs"]) if path.exists() else 0)
+        return train(*arguments, **keywords)
+
+    monkeypatch.setattr(main, "train", look_and_train)
+    fit(run)
+    assert on_disk == [0, 1, 2]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(small_run, tmp_path):
+    first = fit(run_with(small_run))
+    second = fit(run_with(small_run, "--logdir", str(tmp_path / "second")))
+    other = fit(run_with(small_run, "--logdir", str(tmp_path / "other"), "--seed", "43"))
+    assert without_times(first) == without_times(second)
+    assert first["train_losses"] != other["train_losses"]
+    assert first["data"] == other["data"]
+
+
+def test_training_on_a_subset_is_said_in_the_results(small_run):
+    run = run_with(small_run, "--subset", "100", "--batch_size", "1000")
+    assert fit(run)["data"]["name"] == "bands, 100 training images"
+    assert len(run.train_batches.split) == 100
+
+
+def test_label_smoothing_reaches_the_loss(small_run, tmp_path):
+    plain = fit(run_with(small_run, "--lr", "1e-12"))
+    arguments = ("--lr", "1e-12", "--label_smoothing", "0.9", "--logdir", str(tmp_path / "smooth"))
+    smooth = fit(run_with(small_run, *arguments))
+    assert plain["train_losses"] != smooth["train_losses"]
+    assert plain["valid_losses"] == pytest.approx(smooth["valid_losses"])
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mlpmixer"])
+def test_every_model_runs_with_the_configuration_that_comes_with_it(model, small_npz, tmp_path):
+    arguments = ["--model", model, "--data", str(small_npz), "--epochs", "1", "--subset", "9"]
+    where = ["--batch_size", "8", "--device", "cpu", "--logdir", str(tmp_path / "é è")]
+    assert main.main([*arguments, *where, "--visualize"]) == 0
+    figure = {"resnet18": "conv1_kernels.png", "mlpmixer": "token_mixing_units.png"}[model]
+    names = {path.name for path in (tmp_path / "é è").iterdir()}
+    assert names >= {figure, "train_accs.png", "valid_losses.png", "results.json"}
+    assert not [name for name in names if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_is_that_of_the_products_and_the_weights_stay_in_float32(
+    small_run, precision, monkeypatch
+):
+    if precision == "bfloat16" and main.pick_precision("auto", torch.device("cpu")) != (
+        torch.bfloat16
+    ):
+        pytest.skip("this CPU has no matrix units for bfloat16 that work")
+    dtypes = set()
+    monkeypatch.setattr(
+        main,
+        "cross_entropy_loss",
+        lambda logits, *rest: (dtypes.add(logits.dtype), cross_entropy_loss(logits, *rest))[1],
+    )
+    run = run_with(small_run, "--precision", precision)
+    results = fit(run)
+    assert dtypes == {getattr(torch, precision)} and results["precision"] == precision
+    assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
+
+
+# ---------------------------------------------------------------------------------- going on
+
+
+def mixer_run(small_npz, tmp_path, logdir):
+    """A run with dropout and a schedule: everything that a checkpoint has to carry."""
+    config = tmp_path / "mixer.json"
+    config.write_text(
+        json.dumps(
+            {"num_classes": 10, "img_size": 32, "patch_size": 8, "embed_dim": 16, "num_blocks": 2}
+            | {"drop_rate": 0.2, "drop_path_rate": 0.2}
+        )
+    )
+    return [
+        *("--model", "mlpmixer", "--model_config", str(config), "--data", str(small_npz)),
+        *("--epochs", "12", "--batch_size", "16", "--device", "cpu", "--precision", "float32"),
+        *("--scheduler", "onecycle", "--logdir", str(logdir)),
+    ]
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(small_npz, tmp_path):
+    """Bit for bit: the weights, the state of the optimizer and the schedule, the history."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(logdir, *more):
+        command = [sys.executable, ROOT / "main.py", *mixer_run(small_npz, tmp_path, logdir), *more]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+    uninterrupted = start(whole)
+    victim = start(killed)
+    deadline = time.monotonic() + 100
+    while not (killed / "results.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    done = len(json.loads((killed / "results.json").read_text())["valid_accs"])
+    assert 1 <= done < 12, "the run was to be killed on its way"
+    assert start(killed, "--resume").wait() == 0 and uninterrupted.wait() == 0
+
+    results = [json.loads((folder / "results.json").read_text()) for folder in (whole, killed)]
+    assert without_times(results[0]) == without_times(results[1])
+    for name in ("best_model.pt", "checkpoint.pt"):
+        assert_same(*(torch.load(folder / name, weights_only=True) for folder in (whole, killed)))
+
+
+def assert_same(one, other, key=""):
+    """Compare nested structures bit for bit, but for the seconds."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), key
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for name in one:
+            if name not in ("train_seconds", "valid_seconds"):
+                assert_same(one[name], other[name], f"{key}.{name}")
+    else:
+        assert one == other, key
+
+
+def test_a_finished_run_can_be_trained_further_with_a_constant_learning_rate(small_run, tmp_path):
+    fit(run_with(small_run, "--epochs", "1"))
+    longer = fit(run_with(small_run, "--resume"))
+    assert without_times(longer) == without_times(
+        fit(run_with(small_run, "--logdir", str(tmp_path / "at once")))
+    )
+
+
+def test_the_best_weights_are_written_again_if_the_run_ended_before_that(small_run):
+    run = run_with(small_run, "--epochs", "1")
+    results = fit(run)
+    (run.logdir / "best_model.pt").unlink()
+    again = fit(run_with(small_run, "--epochs", "1", "--resume"))
+    assert again["test_acc"] == results["test_acc"]
+
+
+def test_a_folder_with_a_run_in_it_is_not_overwritten_in_silence(small_run):
+    run = run_with(small_run)
+    fit(run)
+    kept = (run.logdir / "results.json").read_bytes()
+    with pytest.raises(ValueError, match=r"already holds a run: .*--resume.*--overwrite.*--logdir"):
+        run_with(small_run)
+    assert (run.logdir / "results.json").read_bytes() == kept
+    assert run_with(small_run, "--overwrite").epoch == 0
+
+
+def test_resume_wants_a_checkpoint_and_resume_auto_takes_what_there_is(small_run):
+    with pytest.raises(ValueError, match=r"--resume: there is no .*checkpoint\.pt"):
+        run_with(small_run, "--resume")
+    fit(run_with(small_run, "--resume", "auto"))
+    assert run_with(small_run, "--resume", "auto").epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--lr", "0.5"), "lr is 0.5, was 0.001"),
+        (("--seed", "1", "--batch_size", "8"), "batch_size is 8, was 64; seed is 1, was 42"),
+        (("--data", "shapes"), "data_sha256 is"),
+        (("--model_config", str(ROOT / "model_configs/mlp.json")), "model_config is .*1024, 512"),
+        (("--epochs", "2"), "has 3 epochs, more than --epochs 2"),
+        (("--scheduler", "cosine"), "scheduler is 'cosine', was 'constant'; epochs is 3, was None"),
+    ],
+)
+def test_another_run_than_the_one_in_the_folder_is_refused_and_the_difference_named(
+    small_run, change, message
+):
+    run = run_with(small_run)
+    fit(run)
+    with pytest.raises(ValueError, match=message) as caught:
+        run_with(small_run, "--resume", *change)
+    assert str(run.logdir / "checkpoint.pt") in str(caught.value)
