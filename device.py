@@ -4,6 +4,7 @@ import faulthandler
 import multiprocessing
 import platform
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -74,7 +75,10 @@ def _has_bfloat16_units() -> bool:
     if "fork" not in multiprocessing.get_all_start_methods():
         return False
     child = multiprocessing.get_context("fork").Process(target=_multiply_in_bfloat16)
-    child.start()
+    with warnings.catch_warnings():
+        # Python 3.12 warns that locks of other threads stay locked in the child: it takes none.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
     child.join(timeout=10)  # seconds; it takes about 0.02
     if child.is_alive():
         child.kill()

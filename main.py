@@ -479,8 +479,8 @@ def _fraction(text: str) -> float:
     return _number(text, "of 0 or more and less than 1")
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line; a mistake ends the program with one line and exit status 2."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; its groups are those of ``--help``."""
     parser = _Parser(
         prog="main.py",
         description="Train an MLP, a ResNet18 or an MLP-Mixer on CIFAR-10.",
@@ -531,7 +531,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=_fraction,
         default=0.9,
         metavar="X",
-        help="of --optimizer momentum; default: 0.9",
+        help="of the optimizer of this name; default: 0.9",
     )
     how.add_argument(
         "--weight_decay", type=_weight, default=5e-4, metavar="X", help="default: 5e-4"
@@ -587,6 +587,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="draw the learning curves, and the first layer of resnet18 and mlpmixer",
     )
+    return parser
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; a mistake ends the program with one line and exit status 2."""
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.resume and args.overwrite:
         parser.error("--resume goes on with a run, --overwrite replaces it: choose one")

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -247,31 +248,46 @@ class MLPMixer(nn.Module):
         """
         weight = self.blocks[0].mlp_tokens.fc1.weight.detach().float().cpu()
         grid = self.patchemb.grid_size
-        units = weight.reshape(-1, grid, grid)[_order_of_units(weight, grid)]
-        limit = units.abs().max().item()
-        columns = 16
-        rows = -(-len(units) // columns)
+        units = weight.reshape(-1, grid, grid)[_order_of_units(weight, grid)].numpy()
+        picture = _tile_pairs(units)
+        limit = np.quantile(np.abs(units), 0.99)
 
-        figure = Figure(figsize=(9, 1.4 + 0.5 * rows), layout="constrained")
+        height = 8 * picture.shape[0] / picture.shape[1]  # inches
+        figure = Figure(figsize=(9, height + 1.2), layout="constrained")
         figure.suptitle(
-            f"MLP-Mixer: the {len(units)} token-mixing units of the first block, "
+            f"MLP-Mixer: the {len(units)} token-mixing units of the first block,\n"
             f"one weight for each of {grid} x {grid} patches"
         )
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for ax in axes.flat:
-            ax.set_axis_off()
-        for ax, unit in zip(axes.flat, units):
-            shown = ax.imshow(unit.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-        figure.colorbar(shown, ax=axes, label="weight", shrink=0.8, pad=0.02)
+        ax = figure.subplots()
+        ax.set_axis_off()
+        shown = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        shown.cmap.set_bad("0.8")  # the gaps
+        figure.colorbar(shown, ax=ax, label="weight", extend="both", shrink=0.8, pad=0.02)
         figure.supxlabel(
-            "Neighbours (1st and 2nd, 3rd and 4th, ... of a row) are paired by most negative "
-            "correlation;\npairs are sorted by mean spatial frequency, low at the top left.",
+            "Units side by side without a wide gap are a pair of most negative correlation. Pairs "
+            "are\nsorted by mean spatial frequency, low at the top left. The colours end at the 99 "
+            "% quantile.",
             fontsize=9,
         )
         path = Path(logdir) / "token_mixing_units.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
         return path
+
+
+def _tile_pairs(units: np.ndarray, pairs_a_row: int = 8) -> np.ndarray:
+    """Lay units (U, g, g) out as one picture: narrow gaps in a pair, wide ones between pairs."""
+    grid = units.shape[1]
+    gap = -(-grid // 8)
+    step = 2 * grid + 4 * gap  # from one pair to the next
+    rows = -(-len(units) // (2 * pairs_a_row))
+    picture = np.full((rows * (grid + 3 * gap), pairs_a_row * step), np.nan)
+    for index, unit in enumerate(units):
+        pair, second = divmod(index, 2)
+        row, column = divmod(pair, pairs_a_row)
+        top, left = row * (grid + 3 * gap), column * step + second * (grid + gap)
+        picture[top : top + grid, left : left + grid] = unit
+    return picture[: -3 * gap, : -3 * gap]
 
 
 def _order_of_units(weight: Tensor, grid: int) -> list[int]:

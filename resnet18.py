@@ -104,6 +104,7 @@ class ResNet18(nn.Module):
 
         figure = Figure(figsize=(11, 4.6), layout="constrained")
         figure.suptitle("ResNet18: the 64 kernels of the first convolution, 3 x 3 weights each")
+        figure.get_layout_engine().set(wspace=0.06)
         axes = figure.subplots(1, 3)
         axes[0].imshow(_tile((kernels / largest + 1) / 2, gap=1.0))
         axes[0].set_title("RGB, one scale for all kernels")
