@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -40,7 +41,8 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, img_size: int, patch_size: int, in_chans: int = 3, embed_dim: int = 768):
         super().__init__()
-        if patch_size < 1 or img_size < 1 or img_size % patch_size != 0:
+        _check_positive(img_size=img_size)
+        if patch_size < 1 or img_size % patch_size != 0:
             divisors = [size for size in range(1, img_size + 1) if img_size % size == 0]
             raise ValueError(
                 f"patch_size is {patch_size}; it must divide img_size, {img_size}: "
@@ -133,6 +135,8 @@ class MixerBlock(nn.Module):
             raise ValueError(f"activation is {activation!r}; choose from {', '.join(ACTIVATIONS)}")
         _check_positive(dim=dim, seq_len=seq_len)
         _check_probability(drop_path=drop_path)
+        if len(mlp_ratio) != 2:
+            raise ValueError(f"mlp_ratio is {mlp_ratio}; it must hold two numbers")
         tokens_dim, channels_dim = (int(ratio * dim) for ratio in mlp_ratio)
         if tokens_mlp_dim is not None:
             tokens_dim = tokens_mlp_dim
@@ -260,8 +264,8 @@ class MLPMixer(nn.Module):
         )
         ax = figure.subplots()
         ax.set_axis_off()
-        shown = ax.imshow(picture, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-        shown.cmap.set_bad("0.8")  # the gaps
+        colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.8")  # bad: the gaps
+        shown = ax.imshow(picture, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
         figure.colorbar(shown, ax=ax, label="weight", extend="both", shrink=0.8, pad=0.02)
         figure.supxlabel(
             "Units side by side without a wide gap are a pair of most negative correlation. Pairs "

@@ -96,7 +96,7 @@ class ResNet18(nn.Module):
         mean over the three channels.
         """
         kernels = self.conv1.weight.detach().float().cpu()
-        largest = kernels.abs().max()
+        largest = kernels.abs().max().clamp(min=1e-12)
         mean = kernels.mean(dim=(1, 2, 3), keepdim=True)
         deviation = kernels.std(dim=(1, 2, 3), keepdim=True)
         standardised = (kernels - mean) / deviation.clamp(min=1e-12)

@@ -3,6 +3,7 @@
 Shapes: B batch, K classes.
 """
 
+import copy
 import json
 import random
 from collections.abc import Sequence
@@ -40,10 +41,11 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 
         raise ValueError(f"label_smoothing is {label_smoothing}; it must lie between 0 and 1")
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    # Less the largest logit of its row, no exponential overflows and one of them is 1. The clamp
-    # keeps the difference finite for logits at both ends of the number range.
-    shifted = logits - logits.detach().amax(dim=1, keepdim=True)
-    shifted = shifted.clamp(min=torch.finfo(logits.dtype).min / 2)
+    # Less the largest logit of its row, no exponential overflows and one of them is 1. The lower
+    # limit keeps the sum finite for logits at both ends of the number range.
+    constant = logits.detach()
+    lowest = torch.finfo(logits.dtype).min / 2
+    shifted = logits + torch.maximum(-constant.amax(dim=1, keepdim=True), lowest - constant)
     log_normalizer = shifted.exp().sum(dim=1).log()
     target = shifted.gather(1, labels.long().unsqueeze(1)).squeeze(1)
     if label_smoothing > 0:
@@ -102,7 +104,9 @@ def to_device(tensors: Any, device: torch.device | str) -> Any:
         # A copy to the CPU that does not block could be read before it has arrived.
         return tensors.to(device, non_blocking=torch.device(device).type != "cpu")
     if isinstance(tensors, dict):
-        return {key: to_device(value, device) for key, value in tensors.items()}
+        moved = copy.copy(tensors)
+        moved.update((key, to_device(value, device)) for key, value in tensors.items())
+        return moved
     if isinstance(tensors, tuple) and hasattr(tensors, "_fields"):
         return type(tensors)(*(to_device(value, device) for value in tensors))
     if isinstance(tensors, (list, tuple)):
@@ -142,7 +146,8 @@ def generate_plots(
         )
     runs = [_read_results(Path(folder) / "results.json") for folder in list_of_dirs]
     # Runs of this project say which data they come from; those of others need not.
-    sources = {run["data"]["name"] for run in runs if "data" in run}
+    data = [run.get("data") for run in runs]
+    sources = {source["name"] for source in data if isinstance(source, dict) and "name" in source}
     folder = Path(save_path)
     folder.mkdir(parents=True, exist_ok=True)
     for key, title, label in CURVES:
@@ -150,20 +155,22 @@ def generate_plots(
         ax = figure.subplots()
         for run, name, marker in zip(runs, legend_names, "osD^vPX*<>" * len(runs)):
             values = np.asarray(run[key], dtype=float) * (100 if key.endswith("accs") else 1)
-            ax.plot(range(1, len(values) + 1), values, marker=marker, markersize=4, label=name)
+            ax.plot(range(1, len(values) + 1), values, marker=marker, markersize=4)
         ax.set_title(f"{title} ({', '.join(sorted(sources))})" if sources else title)
         ax.set_xlabel("epoch")
         ax.set_ylabel(label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
-        ax.legend()
+        ax.legend(ax.lines, legend_names)  # in this form a name may begin with an underscore
         figure.savefig(folder / f"{key}.png", dpi=150)
 
 
 def _read_results(path: Path) -> dict[str, Any]:
     """Return one results.json, checked for the curves that are drawn."""
-    with path.open(encoding="utf-8") as file:
-        results = json.load(file)
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
     missing = [key for key, _, _ in CURVES if key not in results]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")

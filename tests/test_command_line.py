@@ -6,11 +6,12 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
 
 import main
 from config import MODELS, build_model, default_path, read_config
 from device import pick_device, pick_precision
+
+from conftest import ROOT
 
 
 def write(folder, text):

@@ -11,7 +11,6 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -20,6 +19,8 @@ from data import Batches, load_data
 from main import Diverged, evaluate, fit, parse_args, prepare, train
 from mlp import MLP
 from utils import cross_entropy_loss
+
+from conftest import ROOT
 
 
 class NotebookArguments:
