@@ -11,7 +11,7 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -440,43 +440,26 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
+def _number(kind: type, words: str, allowed: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return a type for argparse: the numbers of a kind that are allowed, which ``words`` name."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan  # which no comparison allows
+        if not allowed(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {words}")
+        return value
+
+    return parse
 
 
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2**32 - 1")
-    return int(text)
-
-
-def _number(text: str, allowed: str) -> float:
-    """Return a finite number of at least 0; ``allowed`` says which ones in words."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if (
-        not 0 <= value < math.inf
-        or ("above" in allowed and value == 0)
-        or ("less than 1" in allowed and value >= 1)
-    ):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number {allowed}")
-    return value
-
-
-def _positive_float(text: str) -> float:
-    return _number(text, "above 0")
-
-
-def _weight(text: str) -> float:
-    return _number(text, "of 0 or more")
-
-
-def _fraction(text: str) -> float:
-    return _number(text, "of 0 or more and less than 1")
+_positive_int = _number(int, "whole number of 1 or more", lambda value: value >= 1)
+_seed = _number(int, "whole number from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
+_positive = _number(float, "number above 0", lambda value: 0 < value < math.inf)
+_not_negative = _number(float, "number of 0 or more", lambda value: 0 <= value < math.inf)
+_fraction = _number(float, "number of 0 or more and less than 1", lambda value: 0 <= value < 1)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -521,7 +504,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         "--lr",
-        type=_positive_float,
+        type=_positive,
         default=1e-3,
         metavar="X",
         help="learning rate, the highest one with a schedule; default: 1e-3",
@@ -534,7 +517,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="of the optimizer of this name; default: 0.9",
     )
     how.add_argument(
-        "--weight_decay", type=_weight, default=5e-4, metavar="X", help="default: 5e-4"
+        "--weight_decay", type=_not_negative, default=5e-4, metavar="X", help="default: 5e-4"
     )
     how.add_argument(
         "--scheduler",

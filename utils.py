@@ -153,7 +153,7 @@ def generate_plots(
     for key, title, label in CURVES:
         figure = Figure(figsize=(6, 4), layout="constrained")
         ax = figure.subplots()
-        for run, name, marker in zip(runs, legend_names, "osD^vPX*<>" * len(runs)):
+        for run, marker in zip(runs, "osD^vPX*<>" * len(runs)):
             values = np.asarray(run[key], dtype=float) * (100 if key.endswith("accs") else 1)
             ax.plot(range(1, len(values) + 1), values, marker=marker, markersize=4)
         ax.set_title(f"{title} ({', '.join(sorted(sources))})" if sources else title)
