@@ -65,20 +65,21 @@ def open_folder(folder: Path, resume: str | None, overwrite: bool) -> bool:
         ValueError: there is a run and nobody said what to do with it, or none and there must be.
         OSError: the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()  # better to fail now than after an epoch
     found = [folder / name for name in RUN_FILES if (folder / name).exists()]
-    if resume:
-        if folder / CHECKPOINT not in found and resume == "must":
-            raise ValueError(
-                f"--resume: there is no {folder / CHECKPOINT}; --resume auto starts where none is"
-            )
-        return folder / CHECKPOINT in found
-    if found and not overwrite:
+    goes_on = resume is not None and folder / CHECKPOINT in found
+    if resume == "must" and not goes_on:
+        raise ValueError(
+            f"--resume: there is no {folder / CHECKPOINT}; --resume auto starts where none is"
+        )
+    if found and not goes_on and not overwrite:
         raise ValueError(
             f"{folder} already holds a run: go on with it (--resume), "
             "replace it (--overwrite), or choose another --logdir"
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()  # better to fail now than after an epoch
+    if goes_on:
+        return True
     for path in found:
         path.unlink()
     return False

@@ -40,13 +40,15 @@ def read_config(path: str | Path, model: str) -> dict[str, Any]:
         OSError: the file cannot be read.
     """
     try:
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-        ) from error
+        text = Path(path).read_text(encoding="utf-8")
+        config = json.loads(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8") from error
+    except json.JSONDecodeError as error:
+        place = f"{path}, line {error.lineno}, column {error.colno}"
+        comma = text[: error.pos].rstrip().endswith(",")  # the most frequent mistake by far
+        hint = "; is the comma before it one too many?" if comma else ""
+        raise ValueError(f"{place}: not JSON: {error.msg}{hint}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold an object, {{...}}, with the arguments of {model}")
 

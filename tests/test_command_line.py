@@ -83,7 +83,7 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
 @pytest.mark.parametrize(
     ("model", "text", "parts"),
     [
-        ("mlp", '{"input_size": 3072,\n "num_classes": 10,\n}', ["line 3", "column 1", "not JSON"]),
+        ("mlp", '{"input_size": 3072,\n "num_classes": 10,\n}', ["not JSON", "line", "comma"]),
         ("mlp", "", ["line 1", "not JSON"]),
         ("mlp", "[1, 2]", ["must hold an object"]),
         ("mlp", mlp_with(hidden_size=[8]), ["'hidden_size' is no key of mlp", "hidden_sizes"]),

@@ -354,6 +354,15 @@ def test_a_folder_with_a_run_in_it_is_not_overwritten_in_silence(small_run):
     assert run_with(small_run, "--overwrite").epoch == 0
 
 
+def test_results_without_a_checkpoint_are_not_overwritten_in_silence_either(small_run):
+    run = run_with(small_run)
+    fit(run)
+    (run.logdir / "checkpoint.pt").unlink()
+    with pytest.raises(ValueError, match="already holds a run"):
+        run_with(small_run, "--resume", "auto")
+    assert (run.logdir / "results.json").exists() and (run.logdir / "best_model.pt").exists()
+
+
 def test_resume_wants_a_checkpoint_and_resume_auto_takes_what_there_is(small_run):
     with pytest.raises(ValueError, match=r"--resume: there is no .*checkpoint\.pt"):
         run_with(small_run, "--resume")
