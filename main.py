@@ -98,7 +98,7 @@ def train(
     started = time.perf_counter()
     # Summed on the device and read at the log lines only: reading waits for the GPU.
     sums, seen = torch.zeros(2, device=device), 0
-    with tqdm(dataloader, desc=f"Epoch {epoch}", unit="batch", leave=False, disable=None) as bar:
+    with _progress(dataloader, f"epoch {epoch}") as bar:
         for step, (images, labels) in enumerate(bar, start=1):
             images, labels = to_device((images, labels), device)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
@@ -150,7 +150,7 @@ def evaluate(
     model.eval()
     started = time.perf_counter()
     sums, seen = torch.zeros(2, device=device), 0
-    for images, labels in tqdm(dataloader, desc=mode, unit="batch", leave=False, disable=None):
+    for images, labels in _progress(dataloader, mode):
         images, labels = to_device((images, labels), device)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = model(images)
@@ -158,6 +158,12 @@ def evaluate(
         sums += torch.stack([loss, accuracy]) * len(labels)
         seen += len(labels)
     return *_means(sums, seen, f"epoch {epoch}, {mode}"), time.perf_counter() - started
+
+
+def _progress(dataloader: Iterable[Any], what: str) -> tqdm:
+    """Show a bar that fits into 80 columns and disappears; nothing where there is no terminal."""
+    bar_format = "{desc} {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+    return tqdm(dataloader, desc=what, bar_format=bar_format, leave=False, disable=None)
 
 
 def _means(sums: Tensor, seen: int, where: str) -> tuple[float, float]:

@@ -25,7 +25,6 @@ from utils import (
     to_device,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")
 few_examples = settings(max_examples=50, deadline=None, derandomize=True)
 
 # Relative rounding of a loss over ten classes: some units in the last place.
