@@ -635,7 +635,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.visualize:
         generate_plots([args.logdir], [args.model], args.logdir)
         if hasattr(run.model, "visualize"):
-            run.model.visualize(args.logdir)
+            run.model.visualize(args.logdir, trained_on=data["name"])
         print(f"figures: {', '.join(sorted(path.name for path in run.logdir.glob('*.png')))}")
     return 0
 

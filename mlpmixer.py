@@ -240,12 +240,16 @@ class MLPMixer(nn.Module):
         x = self.norm(self.blocks(x))
         return self.head(x.mean(dim=1))  # (B, D) to (B, K)
 
-    def visualize(self, logdir: str | PathLike[str]) -> Path:
+    def visualize(self, logdir: str | PathLike[str], trained_on: str | None = None) -> Path:
         """Draw the token-mixing units of the first block as in figure 5 of the paper.
 
         One unit is one row of ``blocks[0].mlp_tokens.fc1.weight``: a weight for each patch, drawn
         where the patch lies in the image. Each unit stands beside the one of the most opposite
         phase; the pairs go from low to high spatial frequency.
+
+        Args:
+            logdir: folder of the figure; made if it does not exist.
+            trained_on: name of the data, for the title.
 
         Returns:
             The path of the figure, ``logdir/token_mixing_units.png``.
@@ -261,6 +265,7 @@ class MLPMixer(nn.Module):
         figure.suptitle(
             f"MLP-Mixer: the {len(units)} token-mixing units of the first block,\n"
             f"one weight for each of {grid} x {grid} patches"
+            + (f", trained on {trained_on}" if trained_on else "")
         )
         ax = figure.subplots()
         ax.set_axis_off()

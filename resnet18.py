@@ -88,12 +88,16 @@ class ResNet18(nn.Module):
         out = out.mean(dim=(2, 3))  # (B, 512)
         return self.linear(out)
 
-    def visualize(self, logdir: str | PathLike[str]) -> Path:
+    def visualize(self, logdir: str | PathLike[str], trained_on: str | None = None) -> Path:
         """Draw the 64 kernels of ``conv1`` and return the path, ``logdir/conv1_kernels.png``.
 
         Three views of the same (64, 3, 3, 3) weight, kernel by kernel from left to right and top
         to bottom: colours on one scale for all, colours with each kernel standardised, and the
         mean over the three channels.
+
+        Args:
+            logdir: folder of the figure; made if it does not exist.
+            trained_on: name of the data, for the title.
         """
         kernels = self.conv1.weight.detach().float().cpu()
         largest = kernels.abs().max().clamp(min=1e-12)
@@ -103,7 +107,10 @@ class ResNet18(nn.Module):
         grey = kernels.mean(dim=1, keepdim=True)
 
         figure = Figure(figsize=(11, 4.6), layout="constrained")
-        figure.suptitle("ResNet18: the 64 kernels of the first convolution, 3 x 3 weights each")
+        figure.suptitle(
+            "ResNet18: the 64 kernels of the first convolution, 3 x 3 weights each"
+            + (f", trained on {trained_on}" if trained_on else "")
+        )
         figure.get_layout_engine().set(wspace=0.06)
         axes = figure.subplots(1, 3)
         axes[0].imshow(_tile((kernels / largest + 1) / 2, gap=1.0))

@@ -71,6 +71,16 @@ def test_visualize_takes_a_string_and_shows_the_weights(name, tmp_path):
     assert first.shape != second.shape or not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mixer-5-units"])
+def test_the_title_says_which_data_the_model_was_trained_on(name, tmp_path):
+    """The picture changes in its upper part, where the title is, and nowhere else."""
+    model = DRAWN[name]()
+    without = plt.imread(model.visualize(tmp_path))
+    changed = (without != plt.imread(model.visualize(tmp_path, trained_on="shapes"))).any(axis=2)
+    rows = np.flatnonzero(changed.any(axis=1))
+    assert len(rows) > 0 and rows.max() < 0.3 * len(changed)
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_visualize_works_for_weights_that_are_all_zero(name, tmp_path):
     model = DRAWN[name]()
