@@ -45,10 +45,12 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the precision called ``name``; "auto" is the fastest the device has in hardware.
 
     Raises:
-        ValueError: float16 on a device other than CUDA.
+        ValueError: float16 on a device other than CUDA, or bfloat16 on a CPU that it crashes.
     """
     if name == "float16" and device.type != "cuda":
         raise ValueError(f"--precision float16 needs a CUDA device, this is {device.type}")
+    if name == "bfloat16" and device.type == "cpu" and not _survives_bfloat16():
+        raise ValueError("--precision bfloat16 crashes on this CPU; choose float32 or auto")
     if name != "auto":
         return PRECISIONS[name]
     if device.type == "cuda":
@@ -62,18 +64,23 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def _has_bfloat16_units() -> bool:
-    """Return whether the CPU has matrix units for bfloat16 (AMX), and they work.
+    """Return whether the CPU has matrix units for bfloat16 (AMX) that work.
 
-    Without them bfloat16 is slower on a CPU than float32. A hypervisor may announce them and not
-    set them up: the first product then kills the process with SIGILL (seen on a virtual machine
-    whose CPUID leaf 0x1D is empty, PyTorch 2.13 and 2.15). So a child process goes first.
+    Without them bfloat16 is slower on a CPU than float32.
     """
     if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch too old to ask
         return False
-    if not torch.cpu.get_capabilities().get("amx_bf16", False):
-        return False
+    return torch.cpu.get_capabilities().get("amx_bf16", False) and _survives_bfloat16()
+
+
+def _survives_bfloat16() -> bool:
+    """Multiply in bfloat16 in a child process and return whether it lived.
+
+    A hypervisor may announce AMX and not set it up: the first product then kills the process with
+    SIGILL (seen on a virtual machine whose CPUID leaf 0x1D is empty, PyTorch 2.13 and 2.15).
+    """
     if "fork" not in multiprocessing.get_all_start_methods():
-        return False
+        return True  # no cheap way to find out
     child = multiprocessing.get_context("fork").Process(target=_multiply_in_bfloat16)
     with warnings.catch_warnings():
         # Python 3.12 warns that locks of other threads stay locked in the child: it takes none.
