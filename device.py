@@ -49,7 +49,7 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """
     if name == "float16" and device.type != "cuda":
         raise ValueError(f"--precision float16 needs a CUDA device, this is {device.type}")
-    if name == "bfloat16" and device.type == "cpu" and not _survives_bfloat16():
+    if name == "bfloat16" and device.type == "cpu" and _survives_bfloat16() is False:
         raise ValueError("--precision bfloat16 crashes on this CPU; choose float32 or auto")
     if name != "auto":
         return PRECISIONS[name]
@@ -70,17 +70,18 @@ def _has_bfloat16_units() -> bool:
     """
     if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch too old to ask
         return False
-    return torch.cpu.get_capabilities().get("amx_bf16", False) and _survives_bfloat16()
+    announced = torch.cpu.get_capabilities().get("amx_bf16", False)
+    return announced and _survives_bfloat16() is True
 
 
-def _survives_bfloat16() -> bool:
-    """Multiply in bfloat16 in a child process and return whether it lived.
+def _survives_bfloat16() -> bool | None:
+    """Multiply in bfloat16 in a child process and return whether it lived, None if none can be had.
 
     A hypervisor may announce AMX and not set it up: the first product then kills the process with
     SIGILL (seen on a virtual machine whose CPUID leaf 0x1D is empty, PyTorch 2.13 and 2.15).
     """
     if "fork" not in multiprocessing.get_all_start_methods():
-        return True  # no cheap way to find out
+        return None
     child = multiprocessing.get_context("fork").Process(target=_multiply_in_bfloat16)
     with warnings.catch_warnings():
         # Python 3.12 warns that locks of other threads stay locked in the child: it takes none.

@@ -213,3 +213,11 @@ def test_auto_takes_a_device_that_is_there_and_a_precision_that_works_on_it():
     )
     assert (product == 64).all()
     assert pick_precision("float32", device) == torch.float32
+
+
+def test_auto_does_not_trust_a_cpu_that_it_cannot_try(monkeypatch):
+    """Without fork, as on Windows, no child process can go first."""
+    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
+    cpu = torch.device("cpu")
+    assert pick_precision("auto", cpu) == torch.float32
+    assert pick_precision("bfloat16", cpu) == torch.bfloat16  # whoever asks for it gets it
