@@ -12,7 +12,11 @@ Sources:
 """
 
 import hashlib
+import http.client
 import math
+import os
+import socket
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,6 +34,7 @@ MEAN = (0.49139968, 0.48215841, 0.44653091)  # of CIFAR-10's red, green and blue
 STD = (0.24703223, 0.24348513, 0.26158784)
 SCALE = (0.8, 1.0)  # area of a crop, as a share of the image
 RATIO = (0.9, 1.1)  # width of a crop over its height
+PATIENCE = 60.0  # seconds without a byte, after which a host is taken to be down
 SPLIT = "a tenth of the training images, drawn once with numpy.random.RandomState(0), validates"
 
 
@@ -116,11 +121,16 @@ def read_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
             f"Either run pip install -r requirements.txt, or use other data: {ways_on}"
         ) from error
     try:
-        train = CIFAR10(data_dir, train=True, download=True)
+        try:
+            train = CIFAR10(data_dir, train=True)  # which may well be in a folder to read only
+        except RuntimeError:
+            _fetch_cifar10(data_dir)
+            train = CIFAR10(data_dir, train=True)
         test = CIFAR10(data_dir, train=False)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        reason = str(error).strip()  # some end with the line that a host has sent
         raise OSError(
-            f"CIFAR-10 is not complete in {data_dir} and could not be downloaded ({error}). "
+            f"CIFAR-10 is not complete in {data_dir} and could not be downloaded ({reason}). "
             f"Either put cifar-10-python.tar.gz (md5 {CIFAR10.tgz_md5}) into {data_dir}, "
             f"or use other data: {ways_on}"
         ) from error
@@ -130,6 +140,36 @@ def read_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
         "test_images": test.data,
         "test_labels": np.asarray(test.targets),
     }
+
+
+def _fetch_cifar10(data_dir: Path) -> None:
+    """Put the files of CIFAR-10 into ``data_dir``, from the archive there or from its host.
+
+    All happens in a temporary folder until the files are complete and verified; then each is
+    renamed. Two processes that do this at once put the same files there, and neither sees a half
+    of one. An archive that is damaged stays.
+
+    Raises:
+        OSError, RuntimeError, HTTPException: as torchvision.
+    """
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    data_dir.mkdir(parents=True, exist_ok=True)
+    archive = data_dir / CIFAR10.filename
+    patience = socket.getdefaulttimeout()
+    with tempfile.TemporaryDirectory(prefix=".cifar10-", dir=data_dir) as temporary:
+        if check_integrity(archive, CIFAR10.tgz_md5):
+            extract_archive(archive, temporary)
+        socket.setdefaulttimeout(PATIENCE)  # torchvision would wait for ever
+        try:
+            CIFAR10(temporary, download=True)  # verifies, and downloads if nothing was extracted
+        finally:
+            socket.setdefaulttimeout(patience)
+        complete = data_dir / CIFAR10.base_folder
+        complete.mkdir(exist_ok=True)
+        for file in Path(temporary, CIFAR10.base_folder).iterdir():
+            os.replace(file, complete / file.name)
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -235,7 +275,7 @@ class Batches:
 
     The last batch may be smaller. Evaluation goes through the images in order. Training shuffles,
     flips and crops them with random numbers that depend on ``seed`` and the epoch alone, not on
-    the device: ``set_epoch`` says which epoch the next iteration is.
+    the device: ``set_epoch`` says which epoch the next iteration is, and where in it to start.
 
     Args:
         split: the images, on the device where the batches are wanted.
@@ -250,13 +290,15 @@ class Batches:
         self.training = training
         self.seed = seed
         self.epoch = 0
+        self.first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and the augmentation of the next iteration."""
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Choose the order and the augmentation of the next iteration, and its first batch."""
         self.epoch = epoch
+        self.first = first
 
     def __len__(self) -> int:
-        """Return the number of batches."""
+        """Return the number of batches of a whole epoch."""
         return math.ceil(len(self.split) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -267,7 +309,7 @@ class Batches:
             order = torch.randperm(len(images), generator=generator).to(images.device)
             boxes = draw_crop_boxes(len(images), generator).to(images.device)
             flips = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-        for start in range(0, len(images), self.batch_size):
+        for start in range(self.first * self.batch_size, len(images), self.batch_size):
             chosen = slice(start, start + self.batch_size)
             if self.training:
                 index = order[chosen]

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,40 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def without_times(results):
+    """The results less what differs between two equal runs."""
+    own = ("train_seconds", "valid_seconds", "args")
+    return {key: value for key, value in results.items() if key not in own}
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """A function that mounts a file system of some bytes in memory; for root only."""
+    mounted = []
+
+    def mount_at(folder, size):
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a file system is not permitted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount_at
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def read_only(mount):
+    """A function that makes a mounted file system one to read only."""
+
+    def remount(folder):
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+    return remount
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +86,23 @@ def small_mlp(tmp_path_factory):
     path = tmp_path_factory.mktemp("configs") / "small_mlp.json"
     path.write_text(json.dumps({"input_size": 3072, "hidden_sizes": [16], "num_classes": 10}))
     return path
+
+
+@pytest.fixture(scope="session")
+def demanding_run(small_npz, tmp_path_factory):
+    """Arguments of a run with dropout and a schedule: all that a checkpoint has to carry."""
+    config = tmp_path_factory.mktemp("configs") / "small_mixer.json"
+    config.write_text(
+        json.dumps(
+            {"num_classes": 10, "img_size": 32, "patch_size": 8, "embed_dim": 16, "num_blocks": 2}
+            | {"drop_rate": 0.2, "drop_path_rate": 0.2}
+        )
+    )
+    return [
+        *("--model", "mlpmixer", "--model_config", str(config), "--data", str(small_npz)),
+        *("--epochs", "12", "--batch_size", "16", "--device", "cpu", "--precision", "float32"),
+        *("--scheduler", "onecycle"),
+    ]
 
 
 @pytest.fixture

@@ -1,9 +1,16 @@
 """The data sets, the split, and the way from a set to a batch."""
 
+import contextlib
 import hashlib
+import json
 import math
 import pickle
+import re
+import socket
+import subprocess
+import sys
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -13,6 +20,8 @@ from PIL import Image
 import data
 from data import Batches, Split, draw_crop_boxes, flip_and_crop, load_data, normalize, split_indices
 from shapes import CLASSES, draw_shapes
+
+from conftest import ROOT
 
 transforms = pytest.importorskip("torchvision.transforms")
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
@@ -351,3 +360,111 @@ def test_cifar10_that_cannot_be_had_gives_one_error_with_the_two_ways_on(
     for part in (str(data_dir), official_archive.name, "md5", "--data shapes", "--data FILE.npz"):
         assert part in message
     assert "\n" not in message
+
+
+def test_a_damaged_archive_is_not_deleted_and_nothing_is_left_beside_it(official_archive, tmp_path):
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    archive = data_dir / official_archive.name
+    archive.write_bytes(official_archive.read_bytes()[:-100])
+    before = archive.read_bytes()
+    with pytest.raises(OSError, match="could not be downloaded"):
+        load_data("cifar10", data_dir)
+    assert archive.read_bytes() == before and list(data_dir.iterdir()) == [archive]
+
+
+def test_a_complete_folder_may_be_one_to_read_only_and_an_empty_one_is_named(
+    official_archive, tmp_path, mount, read_only
+):
+    full, empty = mount(tmp_path / "full", "20m"), mount(tmp_path / "empty", "1m")
+    with tarfile.open(official_archive) as file:
+        file.extractall(full, filter="data")
+    read_only(full)
+    read_only(empty)
+    assert data.read_cifar10(full)["train_images"].shape == (50, 32, 32, 3)
+    with pytest.raises(OSError, match=f"not complete in {empty} .*Read-only file system"):
+        data.read_cifar10(empty)
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """A host that answers each request for CIFAR-10 with the same bytes, and then hangs up."""
+    from torchvision.datasets import CIFAR10
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/{CIFAR10.filename}"
+        monkeypatch.setattr(CIFAR10, "url", address)
+
+        def answer_with(reply):
+            def serve():
+                with contextlib.suppress(OSError):  # the server is closed at the end of the test
+                    while True:
+                        client, _ = server.accept()
+                        with client:
+                            client.recv(10_000)
+                            client.sendall(reply)
+                            if not reply:
+                                client.recv(1)  # silence, until the other side gives up
+
+            threading.Thread(target=serve, daemon=True).start()
+
+        yield answer_with
+
+
+def ok(content, length=None):
+    header = f"HTTP/1.0 200 OK\r\nContent-Length: {length or len(content)}\r\n\r\n"
+    return header.encode() + content
+
+
+@pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")  # urllib's socket
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.0 503 Down\r\n\r\n",
+        ok(b"<html>Log in to use this network</html>"),
+        ok(b"\x1f\x8b" + bytes(5000), length=170_498_071),
+        b"220 not the web\r\n",
+        b"",
+    ],
+    ids=["down", "another page", "breaks off", "nonsense", "silence"],
+)
+def test_a_host_that_does_not_deliver_is_one_error_and_leaves_nothing_behind(
+    official_archive, host, tmp_path, monkeypatch, reply
+):
+    monkeypatch.setattr(data, "PATIENCE", 0.5)
+    host(reply)
+    data_dir = tmp_path / "data"
+    with pytest.raises(OSError, match="could not be downloaded") as caught:
+        load_data("cifar10", data_dir)
+    assert "\n" not in str(caught.value) and list(data_dir.iterdir()) == []
+
+
+def test_two_processes_that_download_at_once_both_get_the_data(official_archive, tmp_path):
+    from torchvision.datasets import CIFAR10
+
+    settings = {
+        name: getattr(CIFAR10, name) for name in ("train_list", "test_list", "meta", "tgz_md5")
+    }
+    serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
+    with subprocess.Popen(serve, cwd=official_archive.parent, **pipes) as server:
+        port = re.search(r"port (\d+)", server.stdout.readline())[1]
+        settings["url"] = f"http://127.0.0.1:{port}/{official_archive.name}"
+        code = (
+            "import json, sys; from pathlib import Path; import data\n"
+            "from torchvision.datasets import CIFAR10\n"
+            "for name, value in json.loads(sys.argv[1]).items(): setattr(CIFAR10, name, value)\n"
+            "print('ready', flush=True); input()\n"
+            "print(data.read_cifar10(Path(sys.argv[2]))['train_images'].shape)"
+        )
+        command = [sys.executable, "-c", code, json.dumps(settings), tmp_path / "data"]
+        both = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
+        for process in both:
+            assert process.stdout.readline() == "ready\n"
+        for process in both:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answers = [process.communicate()[0] for process in both]
+        server.terminate()
+    assert answers == ["(50, 32, 32, 3)\n"] * 2
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [CIFAR10.base_folder]
