@@ -16,11 +16,14 @@ import torch
 from torch import nn
 
 from data import SIZE
+from device import is_out_of_memory
 from mlp import MLP
 from mlpmixer import MLPMixer
 from resnet18 import ResNet18
 
 MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet18": ResNet18, "mlpmixer": MLPMixer}
+# A larger integer is a slip, and building the model would fill the memory for minutes.
+LARGEST = 100_000
 
 
 def default_path(model: str) -> Path:
@@ -36,12 +39,12 @@ def read_config(path: str | Path, model: str) -> dict[str, Any]:
         model: "mlp", "resnet18" or "mlpmixer".
 
     Raises:
-        ValueError: not JSON, or a key that is unknown, missing or of the wrong type.
+        ValueError: not JSON, or a key that is unknown, missing, of the wrong type or far too large.
         OSError: the file cannot be read.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        config = json.loads(text)
+        config = json.loads(text, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file in UTF-8") from error
     except json.JSONDecodeError as error:
@@ -49,6 +52,8 @@ def read_config(path: str | Path, model: str) -> dict[str, Any]:
         comma = text[: error.pos].rstrip().endswith(",")  # the most frequent mistake by far
         hint = "; is the comma before it one too many?" if comma else ""
         raise ValueError(f"{place}: not JSON: {error.msg}{hint}") from error
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 1,000 open brackets
+        raise ValueError(f"{path}: not JSON that can be read: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold an object, {{...}}, with the arguments of {model}")
 
@@ -62,6 +67,9 @@ def read_config(path: str | Path, model: str) -> dict[str, Any]:
             raise ValueError(
                 f"{path}: {key!r} is {json.dumps(value)}; it must be {_in_words(hints[key])}"
             )
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(number, int) and number > LARGEST for number in numbers):
+            raise ValueError(f"{path}: {key!r} is {json.dumps(value)}; the limit is {LARGEST:,}")
     for key, parameter in parameters.items():
         if key not in config and parameter.default is inspect.Parameter.empty:
             raise ValueError(f"{path}: {key!r} is missing; {model} needs it")
@@ -77,7 +85,8 @@ def build_model(path: str | Path, model: str, config: dict[str, Any]) -> nn.Modu
         config: arguments of the model's class.
 
     Raises:
-        ValueError: a value that the model refuses, or a model for images of another size.
+        ValueError: a value that the model refuses, a model for images of another size, or one that
+            does not fit into memory.
     """
     try:
         network = MODELS[model](**config)
@@ -85,7 +94,16 @@ def build_model(path: str | Path, model: str, config: dict[str, Any]) -> nn.Modu
             network.eval()(torch.zeros(1, 3, SIZE, SIZE))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(f"{path}: there is no memory for this model: {config}") from error
     return network
+
+
+def _refuse_constant(name: str) -> None:
+    """Raise ValueError: Python's reader takes NaN and Infinity, JSON knows neither."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _fits(value: Any, hint: Any) -> bool:

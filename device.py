@@ -100,6 +100,29 @@ def _multiply_in_bfloat16() -> None:
     torch.ones(64, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that memory ran out; PyTorch has a class for it on CUDA only."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
+        words in str(error)
+        for words in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the state of the random numbers that a model on ``device`` may draw, by device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = getattr(torch, device.type).get_rng_state()
+    return states
+
+
+def set_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Go back to a state, as far as it is one of this device."""
+    torch.set_rng_state(states["cpu"])
+    if device.type != "cpu" and device.type in states:
+        getattr(torch, device.type).set_rng_state(states[device.type])
+
+
 def describe_device(device: torch.device) -> str:
     """Return the name of the hardware, for the results."""
     if device.type == "cuda":

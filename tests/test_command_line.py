@@ -1,6 +1,7 @@
 """The command line as a student meets it: the mistakes, the help, the output."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -95,6 +96,14 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
         ("mlp", mlp_with(num_classes="10"), ["'num_classes' is \"10\"", "an integer"]),
         ("mlp", mlp_with(num_classes=True), ["'num_classes' is true", "an integer"]),
         ("mlp", mlp_with(num_classes=9), ["num_classes is 9", "labels up to 9"]),
+        (
+            "mlp",
+            mlp_with(hidden_sizes=[8, 10**12]),
+            ["'hidden_sizes' is [8, 10", "limit is 100,000"],
+        ),
+        pytest.param("mlp", "1" * 5000, ["not JSON that can be read", "digits"], id="digits"),
+        pytest.param("mlp", "[" * 100_000, ["not JSON that can be read"], id="brackets"),
+        ("mlpmixer", mixer_with(drop_rate=math.nan), ["NaN is no number of JSON"]),
         ("mlp", mlp_with(activation="swish"), ["activation", "'swish'", "relu, tanh, sigmoid"]),
         ("mlp", mlp_with(input_size=784), ["input_size is 784", "3072"]),
         ("resnet18", mlp_with(), ["'input_size' is no key of resnet18", "num_classes"]),
