@@ -111,16 +111,20 @@ def is_out_of_memory(error: Exception) -> bool:
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """Return the state of the random numbers that a model on ``device`` may draw, by device."""
     states = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
-        states[device.type] = getattr(torch, device.type).get_rng_state()
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
 def set_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
     """Go back to a state, as far as it is one of this device."""
     torch.set_rng_state(states["cpu"])
-    if device.type != "cpu" and device.type in states:
-        getattr(torch, device.type).set_rng_state(states[device.type])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    if device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(states["mps"])
 
 
 def describe_device(device: torch.device) -> str:

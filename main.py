@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,18 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 import checkpoint
+import interrupt
 from config import MODELS, build_model, default_path, read_config
 from data import Batches, DataSet, epoch_seed, load_data
-from device import PRECISIONS, describe_device, pick_device, pick_precision
+from device import (
+    PRECISIONS,
+    describe_device,
+    is_out_of_memory,
+    pick_device,
+    pick_precision,
+    random_state,
+    set_random_state,
+)
 from utils import (
     compute_accuracy,
     cross_entropy_loss,
@@ -58,6 +67,17 @@ class Diverged(Exception):
     """The loss is no longer a finite number."""
 
 
+@dataclass
+class Progress:
+    """How far an epoch of training has come."""
+
+    steps: int = 0
+    images: int = 0
+    sums: Tensor = field(default_factory=lambda: torch.zeros(2))  # loss, accuracy; over the images
+    seconds: float = 0.0
+    learning_rate: float | None = None  # at the start of the epoch
+
+
 def train(
     epoch: int,
     model: nn.Module,
@@ -69,8 +89,9 @@ def train(
     scaler: torch.amp.GradScaler | None = None,
     precision: torch.dtype = torch.float32,
     label_smoothing: float = 0.0,
+    progress: Progress | None = None,
 ) -> tuple[float, float, float]:
-    """Train for one epoch.
+    """Train for one epoch, or to the end of the step in which a signal asks ``main`` to end.
 
     Args:
         epoch: counts from 1; with ``data.Batches`` it chooses the order and the augmentation.
@@ -82,6 +103,7 @@ def train(
         scaler: for float16, whose small gradients would vanish unscaled.
         precision: of the matrix products and convolutions; the weights stay in float32.
         label_smoothing: see ``cross_entropy_loss``; it is part of the loss that is returned.
+        progress: where in the epoch to start, with ``data.Batches``; it is kept up to date.
 
     Returns:
         Loss and accuracy, as means over the images, and the seconds it took.
@@ -90,16 +112,18 @@ def train(
         Diverged: the loss is not finite; noticed at the next log line.
     """
     device = torch.device(args.device)
+    if progress is None:
+        progress = Progress()
     if isinstance(dataloader, Batches):
-        dataloader.set_epoch(epoch)
+        dataloader.set_epoch(epoch, progress.steps)
     if scaler is None:
         scaler = torch.amp.GradScaler(device.type, enabled=False)
     model.train()
-    started = time.perf_counter()
+    started = time.perf_counter() - progress.seconds
     # Summed on the device and read at the log lines only: reading waits for the GPU.
-    sums, seen = torch.zeros(2, device=device), 0
-    with _progress(dataloader, f"epoch {epoch}") as bar:
-        for step, (images, labels) in enumerate(bar, start=1):
+    progress.sums = progress.sums.to(device)
+    with _bar(dataloader, f"epoch {epoch}", progress.steps) as bar:
+        for images, labels in bar:
             images, labels = to_device((images, labels), device)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 logits = model(images)
@@ -111,17 +135,20 @@ def train(
             if scheduler is not None:
                 scheduler.step()
             accuracy = compute_accuracy(logits.detach(), labels)
-            sums += torch.stack([loss.detach(), accuracy]) * len(labels)
-            seen += len(labels)
-            if step % args.print_every == 0:
-                where = f"epoch {epoch}, step {step}, lr {optimizer.param_groups[0]['lr']:g}"
-                mean_loss, mean_accuracy = _means(sums, seen, where)
-                speed = seen / (time.perf_counter() - started)
+            progress.sums += torch.stack([loss.detach(), accuracy]) * len(labels)
+            progress.images += len(labels)
+            progress.steps += 1
+            if progress.steps % args.print_every == 0:
+                mean_loss, mean_accuracy = _train_means(epoch, progress, optimizer)
+                speed = progress.images / (time.perf_counter() - started)
                 bar.set_postfix_str(
                     f"loss {mean_loss:.3f}, acc {mean_accuracy:.1%}, {speed:,.0f} images/s"
                 )
-    where = f"epoch {epoch}, its end, lr {optimizer.param_groups[0]['lr']:g}"
-    return *_means(sums, seen, where), time.perf_counter() - started
+            if interrupt.pending():
+                break
+    means = _train_means(epoch, progress, optimizer)
+    progress.seconds = time.perf_counter() - started
+    return *means, progress.seconds
 
 
 @torch.no_grad()
@@ -135,6 +162,8 @@ def evaluate(
     precision: torch.dtype = torch.float32,
 ) -> tuple[float, float, float]:
     """Measure loss and accuracy; nothing is changed but the model's mode, to evaluation.
+
+    If a signal asks ``main`` to end, the batches so far are all that is measured.
 
     Args:
         epoch, model, dataloader, args, precision: as in ``train``.
@@ -150,20 +179,30 @@ def evaluate(
     model.eval()
     started = time.perf_counter()
     sums, seen = torch.zeros(2, device=device), 0
-    for images, labels in _progress(dataloader, mode):
+    for images, labels in _bar(dataloader, mode):
         images, labels = to_device((images, labels), device)
         with torch.autocast(device.type, precision, enabled=precision != torch.float32):
             logits = model(images)
         loss, accuracy = cross_entropy_loss(logits, labels), compute_accuracy(logits, labels)
         sums += torch.stack([loss, accuracy]) * len(labels)
         seen += len(labels)
+        if interrupt.pending():
+            break
     return *_means(sums, seen, f"epoch {epoch}, {mode}"), time.perf_counter() - started
 
 
-def _progress(dataloader: Iterable[Any], what: str) -> tqdm:
+def _bar(dataloader: Iterable[Any], what: str, done: int = 0) -> tqdm:
     """Show a bar that fits into 80 columns and disappears; nothing where there is no terminal."""
     bar_format = "{desc} {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
-    return tqdm(dataloader, desc=what, bar_format=bar_format, leave=False, disable=None)
+    return tqdm(
+        dataloader, desc=what, initial=done, bar_format=bar_format, leave=False, disable=None
+    )
+
+
+def _train_means(epoch: int, progress: Progress, optimizer: Optimizer) -> tuple[float, float]:
+    """Return loss and accuracy of the epoch so far."""
+    where = f"epoch {epoch}, step {progress.steps}, lr {optimizer.param_groups[0]['lr']:g}"
+    return _means(progress.sums, progress.images, where)
 
 
 def _means(sums: Tensor, seen: int, where: str) -> tuple[float, float]:
@@ -193,6 +232,8 @@ class Run:
     identity: dict[str, Any]  # what must be the same when the run goes on
     results: dict[str, Any]  # the content of results.json
     epoch: int = 0  # epochs that are done
+    progress: Progress = field(default_factory=Progress)  # in the epoch after those
+    best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch, on the CPU
 
     @property
     def logdir(self) -> Path:
@@ -316,25 +357,31 @@ def _describe(
 
 
 def _restore(run: Run) -> None:
-    """Bring a run to the state that its checkpoint holds."""
+    """Bring a run, and the other files in its folder, to the state that its checkpoint holds."""
+    state = checkpoint.load_last_good(run.logdir, run.identity)
     path = run.logdir / checkpoint.CHECKPOINT
-    state = checkpoint.load_checkpoint(path, run.identity)
     if state["epoch"] > run.args.epochs:
         raise ValueError(
             f"{path} has {state['epoch']} epochs, more than --epochs {run.args.epochs}"
         )
-    run.epoch = state["epoch"]
-    run.results.update(state["history"])
-    run.model.load_state_dict(state["model"])
+    try:
+        run.model.load_state_dict(state["model"])
+    except RuntimeError as error:  # the keys that differ, a line each
+        differences = "; ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise ValueError(f"{path} is of another {run.args.model}: {differences}") from error
     run.optimizer.load_state_dict(state["optimizer"])
     if run.scheduler is not None:
         run.scheduler.load_state_dict(state["scheduler"])
     if run.scaler.is_enabled() and state["scaler"]:
         run.scaler.load_state_dict(state["scaler"])
-    # The best weights are written after the checkpoint. If the run ended between the two, the
-    # checkpoint has them.
-    if run.results["best_epoch"] == run.epoch:
-        checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.model.state_dict())
+    set_random_state(state["random"], run.device)
+    run.epoch = state["epoch"]
+    run.progress = Progress(**state["progress"])
+    run.best = state["best"]
+    run.results.update(state["history"])
+    if run.epoch > 0:
+        checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.best)
+        checkpoint.write_json(run.logdir / checkpoint.RESULTS, run.results)
 
 
 def fit(run: Run) -> dict[str, Any]:
@@ -348,13 +395,15 @@ def fit(run: Run) -> dict[str, Any]:
 
     Raises:
         Diverged: the loss is not finite.
-        OSError: a result cannot be written; the files of the epoch before are intact.
+        Interrupted: a signal came while ``main`` held them; a checkpoint of the last step is there.
+        OSError: a result cannot be written; the last checkpoint is intact.
     """
     args, results = run.args, run.results
     for epoch in range(run.epoch + 1, args.epochs + 1):
-        # Dropout too depends on the seed and the epoch alone: a resumed run draws the same.
-        seed_experiment(epoch_seed(args.seed, epoch))
-        learning_rate = run.optimizer.param_groups[0]["lr"]
+        if run.progress.steps == 0:
+            # Dropout too depends on the seed and the epoch alone: a resumed run draws the same.
+            seed_experiment(epoch_seed(args.seed, epoch))
+            run.progress.learning_rate = run.optimizer.param_groups[0]["lr"]
         train_loss, train_acc, train_seconds = train(
             epoch,
             run.model,
@@ -365,10 +414,14 @@ def fit(run: Run) -> dict[str, Any]:
             scaler=run.scaler,
             precision=run.precision,
             label_smoothing=args.label_smoothing,
+            progress=run.progress,
         )
         valid_loss, valid_acc, valid_seconds = evaluate(
             epoch, run.model, run.val_batches, args, precision=run.precision
         )
+        if interrupt.pending():  # the numbers above are of a part of the images
+            _save_checkpoint(run)
+            raise interrupt.pending()
         is_best = valid_acc > max(results["valid_accs"], default=-1.0)
         for key, value in (
             ("train_losses", train_loss),
@@ -377,13 +430,18 @@ def fit(run: Run) -> dict[str, Any]:
             ("valid_losses", valid_loss),
             ("valid_accs", valid_acc),
             ("valid_seconds", valid_seconds),
-            ("learning_rates", learning_rate),
+            ("learning_rates", run.progress.learning_rate),
         ):
             results[key].append(value)
         if is_best:
             results["best_epoch"] = epoch
-        run.epoch = epoch
-        _save(run, is_best)
+            weights = run.model.state_dict()
+            run.best = {name: value.cpu().clone() for name, value in weights.items()}
+        run.epoch, run.progress = epoch, Progress()
+        _save_checkpoint(run)
+        if is_best:
+            checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.best)
+        checkpoint.write_json(run.logdir / checkpoint.RESULTS, results)
         print(
             f"epoch {epoch:>3}/{args.epochs}  train loss {train_loss:.3f} acc {train_acc:.3f}  "
             f"valid loss {valid_loss:.3f} acc {valid_acc:.3f}  {train_seconds:5.1f} s"
@@ -391,29 +449,35 @@ def fit(run: Run) -> dict[str, Any]:
             flush=True,
         )
 
-    best_weights = torch.load(run.logdir / checkpoint.BEST_MODEL, run.device, weights_only=True)
-    run.model.load_state_dict(best_weights)
-    results["test_loss"], results["test_acc"], _ = evaluate(
+    run.model.load_state_dict(run.best)
+    test_loss, test_acc, _ = evaluate(
         results["best_epoch"], run.model, run.test_batches, args, "test", precision=run.precision
     )
+    if interrupt.pending():
+        raise interrupt.pending()
+    results["test_loss"], results["test_acc"] = test_loss, test_acc
     checkpoint.write_json(run.logdir / checkpoint.RESULTS, results)
     return results
 
 
-def _save(run: Run, is_best: bool) -> None:
-    """Write what an epoch has brought, in an order that leaves no gap (see ``_restore``)."""
+def _save_checkpoint(run: Run) -> None:
+    """Write all that ``_restore`` needs.
+
+    The best weights are among it, because ``best_model.pt`` may be of a later epoch: of one that
+    was lost with a damaged checkpoint.
+    """
     state = {
         "epoch": run.epoch,
+        "progress": asdict(run.progress),
         "history": {key: run.results[key] for key in HISTORY},
         "model": run.model.state_dict(),
+        "best": run.best,
         "optimizer": run.optimizer.state_dict(),
         "scheduler": run.scheduler.state_dict() if run.scheduler is not None else None,
         "scaler": run.scaler.state_dict(),
+        "random": random_state(run.device),
     }
     checkpoint.save_checkpoint(run.logdir / checkpoint.CHECKPOINT, state, run.identity)
-    if is_best:
-        checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.model.state_dict())
-    checkpoint.write_json(run.logdir / checkpoint.RESULTS, run.results)
 
 
 def build_optimizer(model: nn.Module, args: argparse.Namespace, device: torch.device) -> Optimizer:
@@ -590,18 +654,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run from the command line and return the exit status: 2 for a mistake of the user's."""
+    """Run from the command line.
+
+    Returns:
+        The exit status: 2 for a mistake of the user's, 1 for a run that cannot go on, 128 and the
+        number of the signal for one that a signal ended.
+    """
     args = parse_args(argv)
+    try:
+        with interrupt.raised():
+            return _run(args)
+    except interrupt.Interrupted as interruption:
+        return _say(f"stopped by {interruption}", interruption.status)
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Prepare, train and report; return the exit status."""
     try:
         run = prepare(args)
     except OSError as error:
-        # The system's own errors name the file in a field of its own, those of data.py do not.
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"main.py: error: {text}", file=sys.stderr)
-        return 2
+        return _say(f"error: {_without_number(error)}", 2)
     except ValueError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
-        return 2
+        return _say(f"error: {error}", 2)
+    except (MemoryError, RuntimeError) as error:
+        return _say_out_of_memory(error)
     data = run.results["data"]
     print(
         f"{args.model}: {run.results['parameters']:,} parameters, "
@@ -609,35 +685,58 @@ def main(argv: list[str] | None = None) -> int:
         f"{data['name']}: {data['train_images']:,} images train, "
         f"{data['valid_images']:,} validate, {data['test_images']:,} test"
     )
-    if run.epoch > 0:
-        print(f"going on after epoch {run.epoch}")
+    if run.epoch > 0 or run.progress.steps > 0:
+        steps = f" and {run.progress.steps} steps" if run.progress.steps > 0 else ""
+        print(f"going on after epoch {run.epoch}{steps}")
     try:
-        results = fit(run)
+        with interrupt.held():
+            results = fit(run)
+        best = results["best_epoch"]
+        print(
+            f"best validation accuracy {results['valid_accs'][best - 1]:.4f} in epoch {best}, "
+            f"test accuracy of its weights {results['test_acc']:.4f}\n"
+            f"{sum(results['train_seconds']):.1f} s of training; "
+            f"results.json, best_model.pt and checkpoint.pt are in {args.logdir}"
+        )
+        if args.visualize:
+            generate_plots([args.logdir], [args.model], args.logdir)
+            if hasattr(run.model, "visualize"):
+                run.model.visualize(args.logdir, trained_on=data["name"])
+            print(f"figures: {', '.join(sorted(path.name for path in run.logdir.glob('*.png')))}")
     except Diverged as error:
-        print(f"main.py: stopped: {error}", file=sys.stderr)
-        return 1
+        return _say(f"stopped: {error}", 1)
     except OSError as error:
-        print(f"main.py: stopped: {error}; --resume goes on", file=sys.stderr)
-        return 1
-    except torch.cuda.OutOfMemoryError:
-        print("main.py: stopped: out of GPU memory: try a smaller --batch_size", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nmain.py: stopped by Ctrl-C; --resume goes on", file=sys.stderr)
-        return 130
-    best = results["best_epoch"]
-    print(
-        f"best validation accuracy {results['valid_accs'][best - 1]:.4f} in epoch {best}, "
-        f"test accuracy of its weights {results['test_acc']:.4f}\n"
-        f"{sum(results['train_seconds']):.1f} s of training; "
-        f"results.json, best_model.pt and checkpoint.pt are in {args.logdir}"
-    )
-    if args.visualize:
-        generate_plots([args.logdir], [args.model], args.logdir)
-        if hasattr(run.model, "visualize"):
-            run.model.visualize(args.logdir, trained_on=data["name"])
-        print(f"figures: {', '.join(sorted(path.name for path in run.logdir.glob('*.png')))}")
+        return _say(f"stopped: {_without_number(error)}; {_way_on(run)}", 1)
+    except (MemoryError, RuntimeError) as error:
+        return _say_out_of_memory(error)
+    except interrupt.Interrupted as interruption:
+        return _say(f"stopped by {interruption}; {_way_on(run)}", interruption.status)
     return 0
+
+
+def _say(message: str, status: int) -> int:
+    """Print the one line with which the program ends, and return its exit status."""
+    print(f"main.py: {message}", file=sys.stderr)
+    return status
+
+
+def _say_out_of_memory(error: Exception) -> int:
+    """Say what needs less memory, or raise the error again if it is another one."""
+    if not is_out_of_memory(error):
+        raise error
+    return _say("stopped: out of memory; a smaller --batch_size or --subset needs less", 1)
+
+
+def _without_number(error: OSError) -> str:
+    """Return the file and what is wrong; the errors that data.py makes have no such fields."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _way_on(run: Run) -> str:
+    """Return what to do after a run has stopped."""
+    if not (run.logdir / checkpoint.CHECKPOINT).exists():
+        return "there is no checkpoint yet"
+    return "the same command with --resume goes on"
 
 
 if __name__ == "__main__":

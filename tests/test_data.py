@@ -416,7 +416,7 @@ def ok(content, length=None):
     return header.encode() + content
 
 
-@pytest.mark.filterwarnings("default::pytest.PytestUnraisableExceptionWarning")  # urllib's socket
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib's socket
 @pytest.mark.parametrize(
     "reply",
     [

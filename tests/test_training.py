@@ -20,7 +20,7 @@ from main import Diverged, evaluate, fit, parse_args, prepare, train
 from mlp import MLP
 from utils import cross_entropy_loss
 
-from conftest import ROOT
+from conftest import ROOT, without_times
 
 
 class NotebookArguments:
@@ -43,12 +43,6 @@ def small_model():
 
 def run_with(arguments, *more):
     return prepare(parse_args([*arguments, *more]))
-
-
-def without_times(results):
-    """The results less what differs between two equal runs."""
-    own = ("train_seconds", "valid_seconds", "args")
-    return {key: value for key, value in results.items() if key not in own}
 
 
 # ----------------------------------------------------------------------------- train, evaluate
@@ -273,29 +267,13 @@ def test_the_precision_is_that_of_the_products_and_the_weights_stay_in_float32(
 # ---------------------------------------------------------------------------------- going on
 
 
-def mixer_run(small_npz, tmp_path, logdir):
-    """A run with dropout and a schedule: everything that a checkpoint has to carry."""
-    config = tmp_path / "mixer.json"
-    config.write_text(
-        json.dumps(
-            {"num_classes": 10, "img_size": 32, "patch_size": 8, "embed_dim": 16, "num_blocks": 2}
-            | {"drop_rate": 0.2, "drop_path_rate": 0.2}
-        )
-    )
-    return [
-        *("--model", "mlpmixer", "--model_config", str(config), "--data", str(small_npz)),
-        *("--epochs", "12", "--batch_size", "16", "--device", "cpu", "--precision", "float32"),
-        *("--scheduler", "onecycle", "--logdir", str(logdir)),
-    ]
-
-
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(small_npz, tmp_path):
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(demanding_run, tmp_path):
     """Bit for bit: the weights, the state of the optimizer and the schedule, the history."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def start(logdir, *more):
-        command = [sys.executable, ROOT / "main.py", *mixer_run(small_npz, tmp_path, logdir), *more]
+        command = [sys.executable, ROOT / "main.py", *demanding_run, "--logdir", logdir, *more]
         return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
 
     uninterrupted = start(whole)
@@ -357,7 +335,8 @@ def test_a_folder_with_a_run_in_it_is_not_overwritten_in_silence(small_run):
 def test_results_without_a_checkpoint_are_not_overwritten_in_silence_either(small_run):
     run = run_with(small_run)
     fit(run)
-    (run.logdir / "checkpoint.pt").unlink()
+    for path in run.logdir.glob("*checkpoint.pt"):
+        path.unlink()
     with pytest.raises(ValueError, match="already holds a run"):
         run_with(small_run, "--resume", "auto")
     assert (run.logdir / "results.json").exists() and (run.logdir / "best_model.pt").exists()
