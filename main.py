@@ -674,7 +674,7 @@ def _run(args: argparse.Namespace) -> int:
         run = prepare(args)
     except OSError as error:
         return _say(f"error: {_without_number(error)}", 2)
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:  # in the students' version, "Problem 1.2: ..."
         return _say(f"error: {error}", 2)
     except (MemoryError, RuntimeError) as error:
         return _say_out_of_memory(error)
@@ -703,7 +703,7 @@ def _run(args: argparse.Namespace) -> int:
             if hasattr(run.model, "visualize"):
                 run.model.visualize(args.logdir, trained_on=data["name"])
             print(f"figures: {', '.join(sorted(path.name for path in run.logdir.glob('*.png')))}")
-    except Diverged as error:
+    except (Diverged, NotImplementedError) as error:
         return _say(f"stopped: {error}", 1)
     except OSError as error:
         return _say(f"stopped: {_without_number(error)}; {_way_on(run)}", 1)

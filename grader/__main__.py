@@ -1,0 +1,166 @@
+"""The command line of the graders; see ``python -m grader --help``."""
+
+import argparse
+import csv
+import multiprocessing
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+try:
+    from grader.engine import ROOT, Assignment, Report, grade, load_assignment, prepare_expected
+    from grader.results import to_row, to_table, write_gradescope
+except ModuleNotFoundError as error:
+    if error.name not in ("fcntl", "resource"):
+        raise
+    sys.exit("grader: error: this needs Linux or macOS; on Windows, use WSL")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m grader",
+        description="Hand out an assignment, build its autograder, grade submissions.",
+        epilog="example: python -m grader grade cifar10 submissions/* --jobs 4 --csv marks.csv",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    handout = commands.add_parser("handout", help="make the students' version of an assignment")
+    handout.add_argument("assignment")
+    handout.add_argument("--output", type=Path, help="default: dist/ASSIGNMENT-handout.zip")
+
+    build = commands.add_parser("build", help="make the zip file for Gradescope")
+    build.add_argument("assignment")
+    build.add_argument("--output", type=Path, help="default: dist/ASSIGNMENT-autograder.zip")
+
+    marks = commands.add_parser("grade", help="grade submissions; exit status 0 for full marks")
+    marks.add_argument("assignment")
+    marks.add_argument("submissions", nargs="+", type=Path, metavar="FOLDER")
+    marks.add_argument("--jobs", type=int, default=1, help="submissions at a time; default: 1")
+    marks.add_argument("--csv", type=Path, help="write a row for each submission")
+    marks.add_argument("--results", type=Path, help="write Gradescope's results.json, for one")
+    marks.add_argument(
+        "--expected", type=Path, help="what the solution computes; default: compute it now"
+    )
+    marks.add_argument(
+        "--deadline", type=float, default=480, help="seconds for a submission; default: 480"
+    )
+    marks.add_argument(
+        "--always-succeed", action="store_true", help="exit status 0 whatever the marks"
+    )
+
+    mutants = commands.add_parser("mutants", help="grade wrong solutions: are all of them caught?")
+    mutants.add_argument("assignment")
+    mutants.add_argument("--sample", type=int, help="only so many, spread over all")
+    mutants.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line and return the exit status: 2 for a mistake in the arguments."""
+    args = make_parser().parse_args(argv)
+    try:
+        assignment = load_assignment(args.assignment)
+        return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
+            args.command
+        ](assignment, args)
+    except (ValueError, OSError) as error:
+        print(f"grader: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _handout(assignment: Assignment, args: argparse.Namespace) -> int:
+    from grader.handout import make_handout
+
+    target = args.output or Path("dist") / f"{assignment.name}-handout.zip"
+    print(make_handout(assignment.manifest, ROOT, target))
+    return 0
+
+
+def _build(assignment: Assignment, args: argparse.Namespace) -> int:
+    from grader.build import make_autograder
+
+    target = args.output or Path("dist") / f"{assignment.name}-autograder.zip"
+    print(make_autograder(assignment, target))
+    return 0
+
+
+def _mutants(assignment: Assignment, args: argparse.Namespace) -> int:
+    from grader.mutants import run_mutants
+
+    return run_mutants(assignment, jobs=args.jobs, sample=args.sample)
+
+
+def _grade(assignment: Assignment, args: argparse.Namespace) -> int:
+    if args.jobs < 1:
+        raise ValueError(f"--jobs is {args.jobs}; it must be at least 1")
+    missing = [folder for folder in args.submissions if not folder.is_dir()]
+    if missing:
+        raise ValueError(f"{missing[0]} is not a folder")
+    if args.results and len(args.submissions) > 1:
+        raise ValueError("--results is for one submission; --csv is for many")
+    if args.expected and not args.expected.is_dir():
+        raise ValueError(f"--expected: {args.expected} is not a folder")
+    with tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary:
+        expected = args.expected
+        if expected is None:
+            expected = Path(temporary)
+            prepare_expected(assignment, expected)
+        if len(args.submissions) == 1:
+            on_progress = partial(write_gradescope, path=args.results) if args.results else _ignore
+            report = grade(
+                assignment, args.submissions[0], expected, args.deadline, on_progress=on_progress
+            )
+            if args.results:
+                write_gradescope(report, args.results)
+            print(to_table(report))
+            reports = [(args.submissions[0], report)]
+        else:
+            reports = list(_grade_many(assignment, expected, args))
+    if args.csv:
+        rows = [to_row(str(folder), report) for folder, report in sorted(reports, key=_folder)]
+        with args.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    full = all(report.score == assignment.points for _, report in reports)
+    return 0 if full or args.always_succeed else 1
+
+
+def _ignore(report: Report) -> None:
+    pass
+
+
+def _folder(item: tuple[Path, Report]) -> Path:
+    return item[0]
+
+
+def _grade_many(
+    assignment: Assignment, expected: Path, args: argparse.Namespace
+) -> Iterator[tuple[Path, Report]]:
+    """Grade submissions, so many at a time, and yield them as they are done."""
+    from tqdm import tqdm  # on Gradescope there is none, and one submission
+
+    work = partial(_grade_one, args.assignment, expected, args.deadline)
+    context = multiprocessing.get_context("fork")
+    with context.Pool(args.jobs) as pool:
+        done = pool.imap_unordered(work, args.submissions)
+        for folder, state in tqdm(done, total=len(args.submissions), disable=None, leave=False):
+            report = Report(assignment, **state)
+            full = " (full marks)" if report.score == assignment.points else ""
+            tqdm.write(f"{report.score:>5g} of {assignment.points:g}  {folder}{full}")
+            yield folder, report
+
+
+def _grade_one(name: str, expected: Path, deadline: float, folder: Path) -> tuple[Path, dict]:
+    """Grade one of many, in a process of the pool."""
+    worker = multiprocessing.current_process()._identity[0] - 1
+    report = grade(load_assignment(name), folder, expected, deadline, worker)
+    state = vars(report)
+    return folder, {key: state[key] for key in ("verdicts", "notes", "gaps", "seconds")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The autograder as a zip file that Gradescope takes."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+from grader.engine import ROOT, Assignment, prepare_expected
+
+PACKAGE = Path(__file__).resolve().parent
+# What runs on Gradescope. How handouts and mutants are made stays at home.
+ENGINE = (
+    "__init__.py",
+    "__main__.py",
+    "engine.py",
+    "judge.py",
+    "results.py",
+    "sandbox.py",
+    "trial.py",
+)
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
+
+
+def write_zip(target: Path, members: dict[str, bytes], executable: tuple[str, ...] = ()) -> Path:
+    """Write a zip file that is the same whenever it is made from the same content.
+
+    Args:
+        target: the zip file; its folder is made.
+        members: content by name.
+        executable: names of those that can be run.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name, LONG_AGO)
+            info.external_attr = (0o100755 if name in executable else 0o100644) << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, members[name])
+    return target
+
+
+def make_autograder(assignment: Assignment, target: Path, root: Path = ROOT) -> Path:
+    """Make the zip: engine, cases, and what the solution computes, but not the solution.
+
+    Args:
+        assignment: to grade with it.
+        target: the zip file.
+        root: of the project.
+
+    Returns:
+        The path of the zip file.
+    """
+    members = {f"grader/{name}": (PACKAGE / name).read_bytes() for name in ENGINE}
+    for name in ("__init__.py", "manifest.py", "cases.py"):
+        path = PACKAGE / assignment.name / name
+        members[f"grader/{assignment.name}/{name}"] = path.read_bytes()
+    for name in ("setup.sh", "run_autograder", "requirements.txt"):
+        text = (PACKAGE / "gradescope" / name).read_text(encoding="utf-8")
+        members[name] = text.replace("ASSIGNMENT", assignment.name).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_expected(assignment, Path(folder), root)
+        for path in Path(folder).iterdir():
+            members[f"expected/{path.name}"] = path.read_bytes()
+    return write_zip(target, members, executable=("setup.sh", "run_autograder"))

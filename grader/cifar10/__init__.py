@@ -1,0 +1,1 @@
+"""CIFAR-10 classification: what is handed out and what is checked."""

@@ -1,0 +1,89 @@
+"""What the assignment consists of: its files, its points, and what students write.
+
+Plain data. ``grader/handout.py`` makes the students' version from it.
+"""
+
+NAME = "cifar10"
+TITLE = "CIFAR-10 classification"
+SOLUTION = "."  # folder of the solution, from the root of the project
+
+# What students submit and the grader imports.
+SUBMITTED = ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py")
+
+# Problem on the sheet: points of its code.
+POINTS = {"1": 5, "2": 15, "3": 20, "4.1": 5}
+
+# What else students receive, as it is; README.md comes from this folder.
+HANDOUT = (
+    "main.py",
+    "data.py",
+    "shapes.py",
+    "config.py",
+    "checkpoint.py",
+    "device.py",
+    "interrupt.py",
+    "test.py",
+    "model_configs/mlp.json",
+    "model_configs/resnet18.json",
+    "model_configs/mlpmixer.json",
+    "requirements.txt",
+)
+
+FILL_IN = "replace each ... below, then delete this line"
+
+# File: function: problem and task, which become the message of its NotImplementedError. Two
+# more entries make lines to fill in, where the course's first version had them too: the calls whose
+# arguments students find, and the keyword arguments that they are told because the sheet does not
+# say them.
+BLANKS = {
+    "mlp.py": {
+        "Linear.__init__": (
+            "1.1",
+            "make weight and bias, both random; keep in_features and out_features too",
+        ),
+        "Linear.forward": ("1.1", "apply the affine map"),
+        "MLP._build_layers": ("1.2", "build the hidden layers and the output layer"),
+        "MLP._initialize_linear_layer": ("1.2", "initialise the bias and the weight"),
+        "MLP.activation_fn": ("1.3", "apply the activation that is asked for"),
+        "MLP.forward": ("1.3", "flatten the images and apply the layers"),
+    },
+    "resnet18.py": {
+        "BasicBlock.__init__": ("2.1", FILL_IN, ("nn.Conv2d", "nn.BatchNorm2d"), ("bias",)),
+        "BasicBlock.forward": ("2.1", "follow the diagram of the block in Figure 1"),
+        "ResNet18.__init__": (
+            "2.2",
+            FILL_IN,
+            ("nn.Conv2d", "nn.BatchNorm2d", "self._make_layer", "nn.Linear"),
+            ("bias",),
+        ),
+        "ResNet18.forward": ("2.2", "follow the diagram of the network in Figure 1"),
+        "ResNet18.visualize": ("4.5", "draw the kernels of the first convolution"),
+    },
+    "mlpmixer.py": {
+        "PatchEmbed.__init__": ("3.1", FILL_IN, ("nn.Conv2d",)),
+        "PatchEmbed.forward": ("3.1", "turn the images into embedded patches"),
+        "Mlp.forward": ("3.2", "apply the layers of __init__ in their order"),
+        "MixerBlock.__init__": (
+            "3.2",
+            FILL_IN,
+            ("nn.LayerNorm", "Mlp"),
+            ("eps", "act_layer", "drop"),
+        ),
+        "MixerBlock.forward": (
+            "3.2",
+            "follow Figure 2; what an MLP adds goes through _skip_at_random",
+        ),
+        "MLPMixer.__init__": (
+            "3.2",
+            FILL_IN,
+            ("PatchEmbed", "MixerBlock", "nn.LayerNorm", "nn.Linear"),
+            ("eps", "drop_path", "tokens_mlp_dim", "channels_mlp_dim"),
+        ),
+        "MLPMixer.forward": ("3.2", "follow the network in Figure 2"),
+        "MLPMixer.visualize": ("4.6", "draw the token-mixing weights of the first block"),
+    },
+    "utils.py": {
+        "cross_entropy_loss": ("4.1", "compute the loss without that of torch"),
+        "compute_accuracy": ("4.1", "compute the share of right predictions"),
+    },
+}

@@ -1,0 +1,416 @@
+"""Grade a submission: each case in a process of its own, the results on disk at every moment.
+
+Three kinds of processes take part. The first one keeps the results and runs no code of students. It
+forks a worker, which runs the cases one after the other in ``sandbox`` and judges them; should the
+worker be killed, the case it was at fails and another worker goes on with the next.
+"""
+
+import ast
+import importlib
+import json
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from grader import judge, sandbox
+from grader.trial import Case, conduct
+
+# Imported here once so that not every case has to; without them students' imports fail as they do.
+with suppress(ImportError), warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import matplotlib.figure
+    import matplotlib.pyplot  # noqa: F401
+
+ROOT = Path(__file__).resolve().parent.parent
+LARGEST_FILE = 1 << 20  # bytes of a submitted file
+STAND_INS = "stand_ins.json"
+IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
+NOT_REACHED = "not reached: the grader ran out of time"
+STAFF = "An error of the grader, not of your code; please tell the course staff. "
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """An assignment: its manifest and its cases."""
+
+    name: str
+    manifest: ModuleType
+    cases: tuple[Case, ...]
+
+    @property
+    def points(self) -> float:
+        return sum(self.manifest.POINTS.values())
+
+
+@dataclass
+class Verdict:
+    """What became of a case.
+
+    Attributes:
+        passed: all points or none.
+        message: for the student, "" where it passed.
+        staff: it failed through an error of the grader.
+        seconds: by the clock.
+    """
+
+    passed: bool = False
+    message: str = NOT_REACHED
+    staff: bool = False
+    seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """All that is known about a submission."""
+
+    assignment: Assignment
+    verdicts: list[Verdict]
+    notes: list[str] = field(default_factory=list)  # on the files, for the student
+    gaps: list[str] = field(default_factory=list)  # in the isolation, for the staff
+    seconds: float = 0.0
+
+    @property
+    def score(self) -> float:
+        return sum(c.points for c, v in zip(self.assignment.cases, self.verdicts) if v.passed)
+
+
+def load_assignment(name: str) -> Assignment:
+    """Load an assignment by the name of its folder.
+
+    Raises:
+        ValueError: there is none of this name, or its points do not add up.
+    """
+    folder = Path(__file__).resolve().parent
+    known = sorted(path.parent.name for path in folder.glob("*/manifest.py"))
+    if name not in known:
+        raise ValueError(f"there is no assignment {name!r}; choose from {', '.join(known)}")
+    manifest = importlib.import_module(f"grader.{name}.manifest")
+    module = importlib.import_module(f"grader.{name}.cases")
+    cases = tuple(value for value in vars(module).values() if isinstance(value, Case))
+    if not cases:
+        raise ValueError(f"{name} has no cases")
+    for problem, points in manifest.POINTS.items():
+        members = [c for c in cases if c.problem == problem or c.problem.startswith(problem + ".")]
+        total = sum(c.points for c in members)
+        if total != points:
+            raise ValueError(f"{name}: the cases of problem {problem} have {total} of {points}")
+    if sum(c.points for c in cases) != sum(manifest.POINTS.values()):
+        raise ValueError(f"{name}: there are cases of problems that the manifest does not name")
+    return Assignment(name, manifest, cases)
+
+
+def read_solution(assignment: Assignment, root: Path = ROOT) -> dict[str, bytes]:
+    """Return the files of the solution."""
+    folder = root / assignment.manifest.SOLUTION
+    return {name: (folder / name).read_bytes() for name in assignment.manifest.SUBMITTED}
+
+
+def prepare_expected(assignment: Assignment, folder: Path, root: Path = ROOT) -> None:
+    """Run all cases on the solution, in double precision, and keep what it computes.
+
+    Args:
+        assignment: whose cases.
+        folder: gets a record for each case, and the parts of the solution that stand in for those
+            of students. Only the user of the grader may read it.
+        root: of the project.
+
+    Raises:
+        RuntimeError: the solution does not run through a case.
+    """
+    solution = read_solution(assignment, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    sources = {
+        name: {part: _extract(text.decode(), part) for part in _parts(assignment, name)}
+        for name, text in solution.items()
+    }
+    (folder / STAND_INS).write_text(json.dumps(sources), encoding="utf-8")
+    isolation = sandbox.Isolation(uid=None, reads_all=False, gaps=())
+    for case in assignment.cases:
+        outcome = sandbox.run(
+            lambda code, case=case: conduct(case, code, torch.float64),
+            isolation,
+            sandbox.Limits(),
+            solution,
+            trusted=True,
+        )
+        content = outcome.result or b"E" + f"{outcome.ended} {outcome.trace}".encode()
+        if content[:1] != b"R":
+            raise RuntimeError(f"the solution fails in {case.name}: {content[1:].decode()}")
+        (folder / f"{case.name}.npz").write_bytes(content[1:])
+
+
+def _parts(assignment: Assignment, file: str) -> set[str]:
+    return {part for case in assignment.cases if case.file == file for part in case.stand_ins}
+
+
+def _extract(source: str, part: str) -> str:
+    """Return the source of a class or function and of all that it uses in its file."""
+    tree = ast.parse(source)
+    definitions = {}
+    for node in tree.body:
+        names = [getattr(node, "name", None)]
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        definitions.update(dict.fromkeys(names, node))
+    wanted, waiting = [], [part]
+    while waiting:
+        node = definitions.get(waiting.pop())
+        if node is not None and node not in wanted:
+            wanted.append(node)
+            waiting += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+    used = {inner.id for node in wanted for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    kept = []
+    for node in tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            if names & used:
+                kept.append(node)
+        elif node in wanted:
+            kept.append(node)
+    return ast.unparse(ast.Module(kept, type_ignores=[]))
+
+
+def collect(folder: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
+    """Find the submitted files in a folder, as students hand them in.
+
+    A file in a subfolder or written in capitals is taken if there is only one such. Nothing else is
+    read, and no link is followed.
+
+    Returns:
+        Name and content of the files that were found, and a note for whatever was not as it should.
+    """
+    files, notes = {}, []
+    present = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for name in names:
+        right = folder / name
+        similar = [p for p in present if p.name.lower() == name and not p.name.startswith(".")]
+        choice = [right] if right in similar else similar
+        links = [p for p in choice if not _lies_in(p, folder)]
+        choice = [p for p in choice if p not in links]
+        if len(choice) > 1:
+            found = ", ".join(str(p.relative_to(folder)) for p in choice[:4])
+            notes.append(f"{name}: which one is it: {found}? None was taken.")
+        elif links and not choice:
+            notes.append(f"{name} is a link; submit the file itself.")
+        elif not choice:
+            notes.append(f"{name} is missing.")
+        elif choice[0].stat().st_size > LARGEST_FILE:
+            notes.append(f"{name} has more than {LARGEST_FILE:,} bytes and was not taken.")
+        else:
+            files[name] = choice[0].read_bytes()
+            if choice[0] != right:
+                notes.append(f"{name} was taken from {choice[0].relative_to(folder)}.")
+    return files, notes
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Return whether a file is where it seems to be, not behind a link."""
+    return path.resolve() == folder.resolve() / path.relative_to(folder)
+
+
+def grade(
+    assignment: Assignment,
+    submission: Path,
+    expected: Path,
+    deadline: float = 480.0,
+    worker: int = 0,
+    on_progress: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Grade the submission in a folder.
+
+    Args:
+        assignment: what it is a submission of.
+        submission: folder with the student's files.
+        expected: folder that ``prepare_expected`` has filled.
+        deadline: seconds; cases that are not reached in this time score 0.
+        worker: number of this grader among those at work, from 0.
+        on_progress: called before the first case and after each.
+    """
+    started = time.monotonic()
+    files, notes = collect(submission, assignment.manifest.SUBMITTED)
+    report = Report(assignment, [Verdict() for _ in assignment.cases], notes)
+    on_progress(report)
+    number = 0
+    while number < len(assignment.cases) and time.monotonic() - started < deadline:
+        remaining = deadline - (time.monotonic() - started)
+        for message in _work(assignment, files, expected, number, worker, remaining):
+            if "gaps" in message:
+                report.gaps = message["gaps"]
+                continue
+            report.verdicts[number] = Verdict(**message)
+            number += 1
+            on_progress(report)
+        if number < len(assignment.cases) and time.monotonic() - started < deadline:
+            report.verdicts[number] = Verdict(
+                message="the process that ran this case was killed from within or ran out of memory"
+            )
+            number += 1
+            on_progress(report)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _work(
+    assignment: Assignment,
+    files: Mapping[str, bytes],
+    expected: Path,
+    first: int,
+    worker: int,
+    seconds: float,
+) -> Iterator[dict]:
+    """Start a worker for the cases from ``first`` on, and yield what it says, a line at a time."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reading)
+            os.setsid()  # what aims at the group of the worker does not reach this process
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the one that reads
+            with os.fdopen(writing, "w") as pipe:
+                for message in _examine_all(assignment, files, expected, first, worker, seconds):
+                    print(json.dumps(message), file=pipe, flush=True)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as pipe:
+            for line in pipe:
+                with suppress(ValueError):  # the last line of a worker that was killed
+                    yield json.loads(line)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _examine_all(
+    assignment: Assignment,
+    files: Mapping[str, bytes],
+    expected: Path,
+    first: int,
+    worker: int,
+    seconds: float,
+) -> Iterator[dict]:
+    """Yield a verdict for each case from ``first`` on, until the time is over."""
+    started = time.monotonic()
+    isolation = sandbox.isolate(worker)
+    yield {"gaps": list(isolation.gaps)}
+    imports: dict[str, str] = {}  # file: why it cannot be imported, "" if it can
+    for case in assignment.cases[first:]:
+        begun = time.monotonic()
+        left = seconds - (begun - started)
+        if left <= 0:
+            yield vars(Verdict())
+            continue
+        message, staff = "", False
+        if case.file not in imports:
+            imports[case.file] = _try_import(case.file, files, isolation)
+        if imports[case.file]:
+            message = imports[case.file]
+        else:
+            message, staff = _examine(case, files, expected, isolation, left, with_stand_ins=False)
+            if message and not staff and case.stand_ins:
+                second = _examine(case, files, expected, isolation, left, with_stand_ins=True)
+                if second == ("", False):
+                    message = ""
+        yield vars(Verdict(not message, message, staff, round(time.monotonic() - begun, 3)))
+
+
+def _try_import(file: str, files: Mapping[str, bytes], isolation: sandbox.Isolation) -> str:
+    """Import a submitted file and return why that fails, "" if it does not."""
+    if file not in files:
+        return f"{file} is missing"
+    outcome = sandbox.run(
+        lambda code: conduct(None, code, file=file), isolation, IMPORT_LIMITS, files
+    )
+    if outcome.result is None:
+        return f"{file} cannot be imported: {_how_it_ended(outcome, IMPORT_LIMITS)}"
+    if outcome.result[:1] != b"R":
+        return f"{file} cannot be imported: {_clean(outcome.result[1:])}"
+    return ""
+
+
+def _examine(
+    case: Case,
+    files: Mapping[str, bytes],
+    expected: Path,
+    isolation: sandbox.Isolation,
+    left: float,
+    with_stand_ins: bool,
+) -> tuple[str, bool]:
+    """Run and judge a case; return a message, "" if it passed, and whether the grader failed."""
+    limits = sandbox.Limits(wall=min(sandbox.Limits().wall, left))
+
+    def run_case(code: Path) -> bytes:
+        return conduct(case, code, stand_ins=stand_ins)
+
+    def judge_case(code: Path) -> bytes:
+        source = files[case.file].decode("utf-8", errors="replace")
+        message = ""
+        if case.forbidden:
+            found = judge.find_forbidden(source, *case.forbidden)
+            message = f"{case.file}, {found}" if found else ""
+        if not message:
+            wanted = judge.read_record((expected / f"{case.name}.npz").read_bytes())
+            try:
+                message = judge.compare(judge.read_record(outcome.result[1:]), wanted)
+            except (ValueError, KeyError, OSError, TypeError) as error:
+                message = f"the code changed the grader's record, which is damaged: {error}"
+        return message.encode(errors="replace")
+
+    stand_ins = {}
+    if with_stand_ins:
+        try:
+            sources = json.loads((expected / STAND_INS).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            return f"{STAFF}({error})", True
+        parts = sources[case.file]
+        stand_ins = {case.file: {part: parts[part] for part in case.stand_ins}}
+    outcome = sandbox.run(run_case, isolation, limits, files)
+    if outcome.result is None:
+        return _how_it_ended(outcome, limits), False
+    if outcome.result[:1] != b"R":
+        return _clean(outcome.result[1:]), False
+    judged = sandbox.run(judge_case, isolation, sandbox.Limits(), {}, trusted=True)
+    if judged.result is None:
+        return f"{STAFF}({judged.ended}: {judged.trace.strip()[-300:]})", True
+    return _clean(judged.result), False
+
+
+def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:
+    """Say to a student why their code did not come to an end."""
+    lines = [line.strip() for line in outcome.trace.splitlines()]
+    own = [line for line in lines if line.startswith("File") and "/code/" in line]
+    where = ""
+    if own:
+        place = own[0].rpartition("/code/")[2].replace('"', "")
+        where = f" ({_clean(place.encode())})"
+    if outcome.ended == "time":
+        return (
+            f"stopped after {limits.cpu} s of computing or {limits.wall:.0f} s of waiting{where}. "
+            "Is there a loop that does not end?"
+        )
+    if outcome.ended == "result too large":
+        return f"returned more than {limits.result >> 20} MB"
+    if outcome.ended.startswith("exit"):
+        return f"the process ended by itself, with {outcome.ended} (os._exit?){where}"
+    if outcome.ended == "SIGKILL":
+        return f"the process was killed; it may have used too much memory{where}"
+    return f"the process crashed ({outcome.ended}){where}"
+
+
+def _clean(content: bytes) -> str:
+    """Return a text that is short, printable and safe to show."""
+    text = content.decode("utf-8", errors="replace")
+    return "".join(c for c in text if c == "\n" or c.isprintable())[:1000]

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs once, as root, when Gradescope builds the image of the autograder.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+if ! python3 -m venv --help >/dev/null 2>&1 || ! python3 -c "import ensurepip" 2>/dev/null; then
+    apt-get update -q && apt-get install -y -q --no-install-recommends python3 python3-venv
+fi
+# Beside the folder of this script, which students' code must not be able to read.
+venv="$here/../python"
+python3 -m venv "$venv"
+"$venv/bin/pip" install --no-cache-dir -r "$here/requirements.txt"
+chmod -R go-rwx "$here"
+"$venv/bin/python" -c "import torch, numpy; print('torch', torch.__version__, 'numpy', numpy.__version__)"

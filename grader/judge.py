@@ -1,0 +1,166 @@
+"""Compare what a submission computed with what the solution computes, and say what differs.
+
+Runs in a process of its own, after the student's has been killed: the expected numbers are read
+here and nowhere else.
+"""
+
+import ast
+import io
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+# For the distribution of random weights: how often a right submission fails, for each weight.
+FALSE_ALARM = 1e-8
+
+Record = list[tuple[str, dict[str, Any], np.ndarray]]
+
+
+def read_record(content: bytes) -> Record:
+    """Read what ``Trial.to_bytes`` wrote; no code in it is run.
+
+    Raises:
+        ValueError, KeyError, OSError: it is not such a record.
+    """
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        index = json.loads(str(archive["index"]))
+        return [(what, meta, archive[str(i)]) for i, (what, meta) in enumerate(index)]
+
+
+def compare(found: Record, expected: Record) -> str:
+    """Return the first difference in one sentence, "" if there is none.
+
+    How to compare is taken from the expected record alone.
+    """
+    for number, (what, meta, wanted) in enumerate(expected):
+        if number >= len(found) or found[number][0] != what:
+            return f"{what}: nothing came; the code stopped or changed the grader's record"
+        difference = _COMPARE[meta["kind"]](what, found[number][2], wanted, meta)
+        if difference:
+            return difference
+    return ""
+
+
+def _close(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
+    if found.shape != wanted.shape:
+        return f"{what} has shape {found.shape}; expected {wanted.shape}"
+    if found.dtype.kind != "f":
+        return f"{what} has numbers of type {found.dtype}; expected float32"
+    if wanted.size == 0:
+        return ""
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(found.astype(np.float64) - wanted)
+    gap = np.where(np.isfinite(gap), gap, np.inf)  # NaN differs from everything
+    limit = meta["tolerance"] * max(float(np.abs(wanted).max()), 1e-3)
+    if gap.max() <= limit:
+        return ""
+    place = np.unravel_index(int(np.argmax(gap > limit)), gap.shape)
+    where = f" at index {tuple(int(i) for i in place)}" if place else ""
+    text = f"{what} is {found[place]:.6g}{where}; expected {wanted[place]:.6g}"
+    if gap.size > 1:
+        text += f". {np.count_nonzero(gap > limit)} of {gap.size} entries differ"
+        if np.isfinite(found).all():
+            text += f"; yours lie in {_range(found)}, expected in {_range(wanted)}"
+        else:
+            text += f"; {np.count_nonzero(~np.isfinite(found))} of yours are NaN or infinite"
+    return text
+
+
+def _range(numbers: np.ndarray) -> str:
+    return f"[{numbers.min():.4g}, {numbers.max():.4g}]"
+
+
+def _same(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
+    return "" if str(found) == str(wanted) else f"{what} is {str(found)[:200]}; expected {wanted}"
+
+
+def _parameters(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
+    has, needs = (str(text).split("\n") if str(text) else [] for text in (found, wanted))
+    for parameter in needs:
+        if parameter not in has:
+            listed = ", ".join(has[:6]) + (", ..." if len(has) > 6 else "")
+            return f"{what} has no parameter {parameter}; it registers {listed or 'none'}"
+    extra = [parameter for parameter in has if parameter not in needs]
+    return f"{what} has a parameter too many: {extra[0]}" if extra else ""
+
+
+def _drawn(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
+    """Compare the distribution of a weight with a law, by the gap between their shares below x.
+
+    For n independent draws from the right law, P(gap > limit) <= 2 exp(-2 n limit ** 2)
+    (Dvoretzky, Kiefer and Wolfowitz 1956, with the constant of Massart 1990).
+    """
+    if found.shape != wanted.shape:
+        return f"{what} has shape {found.shape}; expected {wanted.shape}"
+    deviation = meta["deviation"]
+    drawn = np.sort(found.astype(np.float64), axis=None) / deviation
+    if meta["law"] == "uniform":
+        share = np.clip(drawn / math.sqrt(12) + 0.5, 0, 1)
+    else:
+        share = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in drawn.tolist()])
+    steps = np.arange(len(drawn) + 1) / len(drawn)
+    gap = max((steps[1:] - share).max(), (share - steps[:-1]).max())
+    if gap <= math.sqrt(math.log(2 / FALSE_ALARM) / (2 * len(drawn))):  # false for NaN
+        return ""
+    return (
+        f"{what} has mean {found.mean():.2g}, deviation {found.std():.3g} and maximum "
+        f"{found.max():.3g}; expected a {meta['law']} law of mean 0 and deviation {deviation:.3g}"
+    )
+
+
+def _different(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
+    if found.shape != wanted.shape:
+        return f"{what} have shape {found.shape[1:]}; expected {wanted.shape[1:]}"
+    return f"{what} are the same; expected different ones" if (found[0] == found[1]).all() else ""
+
+
+_COMPARE = {
+    "close": _close,
+    "same": _same,
+    "parameters": _parameters,
+    "drawn": _drawn,
+    "different": _different,
+}
+
+
+def find_forbidden(source: str, part: str, names: frozenset[str]) -> str:
+    """Return where a part of a file uses one of the names, "" if it does not.
+
+    Follows the functions, classes and variables of the file that the part uses. A name counts as an
+    attribute (``nn.Linear``), as something imported (``from torch.nn import Linear``) and as a text
+    (``getattr(nn, "Linear")``), so that a student's own class may have it.
+    """
+    tree = ast.parse(source)
+    definitions: dict[str, ast.AST] = {}
+    imported: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            imported.update({alias.asname or alias.name: alias.name for alias in node.names})
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            definitions[node.name] = node
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    definitions[target.id] = node.value
+    waiting, seen = [part], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in definitions:
+            continue
+        seen.add(name)
+        for node in ast.walk(definitions[name]):
+            used = None
+            if isinstance(node, ast.Attribute):
+                used = node.attr
+            elif isinstance(node, ast.Name):
+                waiting.append(node.id)
+                if node.id not in definitions:
+                    used = imported.get(node.id)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                used = node.value
+            if used in names:
+                return f"line {node.lineno} uses {used}; expected your own code"
+    return ""

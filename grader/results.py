@@ -1,0 +1,141 @@
+"""What people get to see of a grading: Gradescope's results.json, a table, a row of a CSV file.
+
+Source: "Autograder Specifications", gradescope-autograders.readthedocs.io, for the keys.
+"""
+
+import json
+import os
+import platform
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from grader.engine import Report
+from grader.trial import Case
+
+WIDTH = 80
+
+
+def to_gradescope(report: Report) -> dict[str, Any]:
+    """Return the content of results.json.
+
+    Hidden cases are shown when the grades are published. Until then students read a hint, in the
+    text above the cases, for each hidden case that fails.
+    """
+    tests = []
+    for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
+        tests.append(
+            {
+                "name": case.title,
+                "number": number,
+                "score": case.points if verdict.passed else 0,
+                "max_score": case.points,
+                "status": "passed" if verdict.passed else "failed",
+                "output": "As expected." if verdict.passed else verdict.message,
+                "output_format": "text",
+                "visibility": "visible" if case.public else "after_published",
+                "tags": ["staff-error"] if verdict.staff else [],
+            }
+        )
+    return {
+        "tests": tests,
+        "output": "\n".join([*report.notes, *_hints(report)]),
+        "output_format": "text",
+        "visibility": "visible",
+        "stdout_visibility": "hidden",
+        "execution_time": round(report.seconds),
+        "extra_data": {
+            "assignment": report.assignment.name,
+            "not_isolated": report.gaps,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def write_gradescope(report: Report, path: Path) -> None:
+    """Write results.json so that at every moment a valid one is there."""
+    text = json.dumps(to_gradescope(report), indent=1, allow_nan=False)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _numbers(report: Report) -> list[str]:
+    """Number the cases within their problems: 1.1.1, 1.1.2, 1.2.1, ..."""
+    numbers: list[str] = []
+    for case in report.assignment.cases:
+        before = sum(number.startswith(case.problem + ".") for number in numbers)
+        numbers.append(f"{case.problem}.{before + 1}")
+    return numbers
+
+
+def _hints(report: Report) -> list[str]:
+    hints = []
+    for case, verdict in zip(report.assignment.cases, report.verdicts):
+        if not case.public and not verdict.passed:
+            # Not what it did: what it was expected to do would be easy to work out.
+            hint = f"A hidden test of Problem {case.problem} fails: {case.hint}"
+            hints.append(hint if not verdict.staff else verdict.message)
+    return hints
+
+
+def problem_scores(report: Report) -> dict[str, float]:
+    """Return the points of each problem of the manifest."""
+    return {
+        problem: sum(
+            case.points
+            for case, verdict in zip(report.assignment.cases, report.verdicts)
+            if verdict.passed and belongs_to(case, problem)
+        )
+        for problem in report.assignment.manifest.POINTS
+    }
+
+
+def belongs_to(case: Case, problem: str) -> bool:
+    """Return whether a case is one of a problem, "1.1" of "1"."""
+    return f"{case.problem}.".startswith(f"{problem}.")
+
+
+def to_table(report: Report) -> str:
+    """Return a table of all cases, 80 columns wide, with what was wrong."""
+    lines = []
+    numbers = _numbers(report)
+    for case, number, verdict in zip(report.assignment.cases, numbers, report.verdicts):
+        points = f"{case.points if verdict.passed else 0:g}/{case.points:g}"
+        mark = "ok" if verdict.passed else "STAFF" if verdict.staff else "FAIL"
+        title = textwrap.shorten(case.title, WIDTH - 23, placeholder=" ...")
+        lines.append(f"{number:<7} {mark:<5} {points:>8}  {title}")
+        if not verdict.passed:
+            for line in verdict.message.splitlines():
+                lines += textwrap.wrap(
+                    line, WIDTH, initial_indent=" " * 14, subsequent_indent=" " * 14
+                )
+    lines.append("-" * WIDTH)
+    of = report.assignment.manifest.POINTS
+    scores = [f"Problem {p}: {s:g}/{of[p]:g}" for p, s in problem_scores(report).items()]
+    lines.append(f"{'; '.join(scores)}")
+    lines.append(
+        f"{report.score:g} of {report.assignment.points:g} points in {report.seconds:.1f} s"
+    )
+    lines += report.notes
+    lines += [f"not isolated: {gap}" for gap in report.gaps]
+    return "\n".join(lines)
+
+
+def to_row(name: str, report: Report) -> dict[str, Any]:
+    """Return a row of the CSV file: total, problems, cases, and what else there is to know."""
+    row: dict[str, Any] = {"submission": name, "score": report.score}
+    row |= {f"problem {problem}": score for problem, score in problem_scores(report).items()}
+    for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
+        row[f"{number} {case.name}"] = case.points if verdict.passed else 0
+    errors = sum(verdict.staff for verdict in report.verdicts)
+    return row | {
+        "staff errors": errors,
+        "seconds": round(report.seconds, 1),
+        "notes": " ".join(report.notes),
+    }

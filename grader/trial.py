@@ -1,0 +1,321 @@
+"""What the cases of an assignment are written with, and what runs beside a student's code.
+
+A case is a function of a ``Trial``. It builds parts of the submission, fills them with known
+numbers and records what they compute. The same function runs on the solution, in double precision,
+and on every submission, in single precision; ``judge`` compares the two records in another process.
+Nothing here knows an expected number.
+"""
+
+import importlib
+import io
+import json
+import linecache
+import sys
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Largest difference accepted, as a share of the largest expected number. Rounding to float32 and a
+# summation in another order give up to 5e-6 here; the smallest mistake we know, GELU by its tanh
+# formula, gives 4e-4.
+TOLERANCE = 1e-4
+# A derivative jumps where rounding crosses the kink of a ReLU, in some of the positions.
+GRADIENT_TOLERANCE = 1e-3
+SKETCH = 16  # numbers that stand for a gradient with more than SMALL entries
+SMALL = 4096
+
+
+class Wrong(Exception):
+    """What the submission returned cannot be compared; the message is for the student."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that is checked, for so many points.
+
+    Attributes:
+        check: records what the submission computes. The first line of its docstring is the title.
+        problem: number in the assignment, such as "1.1".
+        points: all or nothing.
+        file: the submitted file that it is about.
+        public: whether students see at once what was expected.
+        hint: what they see at once of a hidden case that fails.
+        stand_ins: parts of the file from other problems. Where the case fails with the student's
+            own, it runs again with those of the solution, so that one mistake costs points once.
+        forbidden: part of the file that must not use certain names, and those names.
+    """
+
+    check: Callable[["Trial"], None]
+    problem: str
+    points: float
+    file: str
+    public: bool
+    hint: str
+    stand_ins: tuple[str, ...]
+    forbidden: tuple[str, frozenset[str]] | None
+
+    @property
+    def name(self) -> str:
+        return self.check.__name__
+
+    @property
+    def title(self) -> str:
+        return self.check.__doc__.strip().splitlines()[0]
+
+
+def case(
+    problem: str,
+    points: float,
+    file: str,
+    public: bool = False,
+    hint: str = "",
+    stand_ins: tuple[str, ...] = (),
+    forbidden: tuple[str, frozenset[str]] | None = None,
+) -> Callable[[Callable[["Trial"], None]], Case]:
+    """Make a case of a function; the arguments are those of ``Case``."""
+    return lambda check: Case(check, problem, points, file, public, hint, stand_ins, forbidden)
+
+
+class Trial:
+    """The code that is on trial, and the record of what it does.
+
+    The submitted files are attributes, ``trial.mlp`` for ``mlp.py``, imported when first used.
+
+    Args:
+        folder: where the files are.
+        dtype: to compute in.
+        stand_ins: for a file, source code that defines parts of the solution by their names.
+    """
+
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, stand_ins: Mapping[str, Mapping[str, str]]
+    ):
+        self._folder, self._dtype, self._stand_ins = folder, dtype, stand_ins
+        self._items: list[tuple[str, dict[str, Any], np.ndarray]] = []
+        # The folder of the project holds files of the same names.
+        here = str(Path(__file__).resolve().parent.parent)
+        elsewhere = [p for p in sys.path if p and str(Path(p).resolve()) != here]
+        sys.path[:] = [str(folder), *elsewhere]
+
+    def __getattr__(self, name: str) -> ModuleType:
+        if not (self._folder / f"{name}.py").exists():
+            raise Wrong(f"{name}.py is missing")
+        module = importlib.import_module(name)
+        setattr(self, name, module)
+        for part, source in self._stand_ins.get(f"{name}.py", {}).items():
+            definitions = {"__name__": f"solution_{name}"}
+            exec(source, definitions)
+            setattr(module, part, definitions[part])
+        # Whatever the import has changed.
+        torch.set_default_dtype(self._dtype)
+        torch.set_grad_enabled(True)
+        torch.manual_seed(0)
+        return module
+
+    def draw(self, *shape: int, seed: int = 0) -> Tensor:
+        """Return normally distributed numbers, the same ones everywhere and in each precision."""
+        numbers = np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
+        return torch.from_numpy(numbers).to(self._dtype)
+
+    def fill(self, what: str, module: Any, seed: int = 0) -> nn.Module:
+        """Record the parameters of a module, and replace them and its statistics by known numbers.
+
+        No bias is zero and no scale is one, so that a forgotten one shows. The numbers depend on
+        the names, not on the order in which a module registers its parts.
+        """
+        self.record_parameters(what, module)
+        with torch.no_grad():
+            for name, tensor in module.state_dict().items():
+                if not tensor.is_floating_point():
+                    continue
+                random = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
+                numbers = 2 * random.random_sample(tuple(tensor.shape)) - 1
+                if tensor.ndim > 1:  # variance 1 / fan_in keeps the outputs of all layers near 1
+                    numbers *= np.sqrt(3 / np.prod(tensor.shape[1:]))
+                else:
+                    scale = name.endswith(("weight", "running_var"))
+                    numbers = 0.5 * numbers + (1 if scale else 0)
+                tensor.copy_(torch.from_numpy(numbers.astype(np.float32)))
+        return module
+
+    def record(self, what: str, value: Any, tolerance: float = TOLERANCE) -> None:
+        """Record a tensor of numbers; what is expected must be within the tolerance."""
+        if not isinstance(value, Tensor):
+            raise Wrong(f"{what} is {_in_words(value)}; expected a tensor")
+        if value.dtype not in (torch.float32, torch.float64):
+            raise Wrong(f"{what} is a tensor of {value.dtype}; expected {torch.float32}")
+        self._add(what, value.detach().cpu().numpy(), kind="close", tolerance=tolerance)
+
+    def record_number(self, what: str, value: Any, tolerance: float = 0.0) -> None:
+        """Record a single number, whatever its type."""
+        try:
+            self._add(what, np.float64(float(value)), kind="close", tolerance=tolerance)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise Wrong(f"{what} is {_in_words(value)}; expected a number") from error
+
+    def record_text(self, what: str, text: str) -> None:
+        """Record a text; what is expected is the same one."""
+        self._add(what, np.array(text), kind="same")
+
+    def record_parameters(self, what: str, module: Any) -> None:
+        """Record the names and shapes of all registered parameters."""
+        if not isinstance(module, nn.Module):
+            raise Wrong(f"{what} is {_in_words(module)}; expected an nn.Module")
+        names = [f"{name} {tuple(p.shape)}" for name, p in module.named_parameters()]
+        self._add(what, np.array("\n".join(sorted(names))), kind="parameters")
+
+    def record_drawn(self, what: str, weight: Any, law: str, deviation: float) -> None:
+        """Record a random weight; expected is a "normal" or "uniform" law of mean 0."""
+        if not isinstance(weight, Tensor):
+            raise Wrong(f"{what} is {_in_words(weight)}; expected a tensor")
+        numbers = weight.detach().cpu().numpy().astype(np.float32)
+        self._add(what, numbers, kind="drawn", law=law, deviation=deviation)
+
+    def record_different(self, what: str, first: Tensor, second: Tensor) -> None:
+        """Record two tensors; expected is that they differ."""
+        pair = np.stack([first.detach().cpu().numpy(), second.detach().cpu().numpy()])
+        self._add(what, pair, kind="different")
+
+    def call(self, what: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        """Call a part of the submission and record what it returns."""
+        output = function(*inputs)
+        self.record(what, output)
+        return output
+
+    def differentiate(self, what: str, function: Any, *inputs: Tensor, seed: int = 0) -> None:
+        """Record the output, and the gradients of the first input and of all parameters.
+
+        They are gradients of a weighted sum of the output. Of one with many entries, a few sums
+        with random signs are recorded.
+        """
+        leaf = inputs[0].clone().requires_grad_()
+        # Not the leaf itself, which code that works in place could not change.
+        output = function(leaf * 1, *inputs[1:])
+        self.record(what, output)
+        if not output.requires_grad:
+            raise Wrong(f"{what} is detached; expected a tensor through which gradients flow")
+        # The same weights whatever the shape that came: a wrong shape is for the judge to name.
+        weights = self.draw(max(output.numel(), 1), seed=seed + 1)[: output.numel()]
+        (output * weights.reshape(output.shape)).sum().backward()
+        parameters = function.named_parameters() if isinstance(function, nn.Module) else ()
+        for name, tensor in (("the input", leaf), *parameters):
+            gradient = tensor.grad
+            if gradient is None:
+                raise Wrong(f"{what}: no gradient reaches {name}")
+            if gradient.numel() > SMALL:
+                gradient = self._sketch(gradient)
+            self.record(f"{what}: the gradient of {name}", gradient, GRADIENT_TOLERANCE)
+
+    def _sketch(self, gradient: Tensor) -> Tensor:
+        """Return sums of the entries with random signs; an error in any of them shows."""
+        signs = np.random.RandomState(0).randint(0, 2, gradient.numel()).astype(np.float32) * 2 - 1
+        signed = gradient.flatten() * torch.from_numpy(signs).to(gradient.dtype)
+        return torch.stack([part.sum() for part in signed.tensor_split(SKETCH)])
+
+    @contextmanager
+    def without(self, operations: tuple[str, ...]) -> Iterator[None]:
+        """Refuse what computes with operations of torch whose names begin like one of these."""
+        seen = []
+        folder = str(self._folder)
+
+        class Watch(TorchDispatchMode):
+            def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+                name = operation.name().removeprefix("aten::")
+                if name.startswith(operations):
+                    frames = [f for f in traceback.extract_stack() if f.filename.startswith(folder)]
+                    seen.append((name, frames))
+                return operation(*args, **(kwargs or {}))
+
+        with Watch():
+            yield
+        if seen:
+            name, frames = seen[0]
+            raise Wrong(f"{_place(frames)} ends in torch's own {name}; expected your own code")
+
+    def _add(self, what: str, array: np.ndarray, **meta: Any) -> None:
+        self._items.append((what, meta, array))
+
+    def to_bytes(self) -> bytes:
+        """Return the record as an .npz file."""
+        buffer = io.BytesIO()
+        index = json.dumps([[what, meta] for what, meta, _ in self._items])
+        arrays = {str(number): array for number, (_, _, array) in enumerate(self._items)}
+        np.savez(buffer, index=np.array(index), **arrays)
+        return buffer.getvalue()
+
+
+def conduct(
+    case: Case | None,
+    folder: Path,
+    dtype: torch.dtype = torch.float32,
+    stand_ins: Mapping[str, Mapping[str, str]] | None = None,
+    file: str = "",
+) -> bytes:
+    """Run a case, or only import a file, and return "R" and the record, or "E" and a message."""
+    trial = Trial(folder, dtype, stand_ins or {})
+    torch.set_default_dtype(dtype)
+    try:
+        if case is None:
+            getattr(trial, file.removesuffix(".py"))
+        else:
+            case.check(trial)
+        return b"R" + trial.to_bytes()
+    except BaseException as error:  # SystemExit and KeyboardInterrupt are answers too
+        return b"E" + explain(error, folder).encode(errors="replace")
+
+
+def explain(error: BaseException, folder: Path) -> str:
+    """Return a student's error with the line in their file, and nothing of the grader's stack."""
+    text = str(error)[:400] or "no message"
+    if isinstance(error, Wrong):
+        return text
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(str(folder))
+    ]
+    if isinstance(error, NotImplementedError):
+        text = f"not implemented yet: {text}"
+    elif isinstance(error, SyntaxError):
+        return (
+            f"SyntaxError in {Path(error.filename or '?').name}, line {error.lineno}: {error.msg}"
+        )
+    elif isinstance(error, SystemExit):
+        text = "the code ends the program (sys.exit or quit)"
+    elif isinstance(error, EOFError):
+        text = f"{type(error).__name__}: {text}; there is nobody to answer input()"
+    elif isinstance(error, MemoryError) or "can't allocate memory" in text:
+        text = f"out of memory: {text}"
+    elif isinstance(error, ImportError):
+        text = (
+            f"{type(error).__name__}: {text}. The submitted files, torch, numpy, matplotlib and "
+            "the standard library can be imported, by their plain names"
+        )
+    else:
+        text = f"{type(error).__name__}: {text}"
+    return f"{text}\n  {_place(frames)}" if frames else text
+
+
+def _place(frames: list[traceback.FrameSummary]) -> str:
+    """Return file, line, function and text of the innermost frame of a student."""
+    if not frames:
+        return "your code"
+    last = frames[-1]
+    line = (last.line or linecache.getline(last.filename, last.lineno)).strip()
+    return f"{Path(last.filename).name}, line {last.lineno}, in {last.name}: {line[:120]}"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"
