@@ -674,7 +674,7 @@ def _run(args: argparse.Namespace) -> int:
         run = prepare(args)
     except OSError as error:
         return _say(f"error: {_without_number(error)}", 2)
-    except (ValueError, NotImplementedError) as error:  # in the students' version, "Problem 1.2: ..."
+    except (ValueError, NotImplementedError) as error:  # the second: "Problem 1.2: ..."
         return _say(f"error: {error}", 2)
     except (MemoryError, RuntimeError) as error:
         return _say_out_of_memory(error)

@@ -50,7 +50,8 @@ class Linear(nn.Module):
         return nn.functional.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return f"in_features={self.in_features}, out_features={self.out_features}"
+        out_features, in_features = self.weight.shape
+        return f"in_features={in_features}, out_features={out_features}"
 
 
 class MLP(nn.Module):

@@ -318,8 +318,8 @@ class TestMLP(Network, Problem):
 
     def test_initialize_linear_layer_overwrites(self):
         """_initialize_linear_layer changes a layer whatever was in it."""
-        layer = filled(mlp.Linear(400, 100))
-        mlp.MLP(48, [8, 6], 4)._initialize_linear_layer(layer)
+        model, layer = mlp.MLP(48, [8, 6], 4), filled(mlp.Linear(400, 100))
+        model._initialize_linear_layer(layer)
         assert_initialised(layer, "normal", "_initialize_linear_layer(Linear(400, 100))")
 
     def test_activation_fn_knows_three_functions(self):
@@ -574,6 +574,7 @@ class TestCrossEntropyLoss(Problem):
 
     def test_built_in_loss_is_not_used(self):
         """cross_entropy_loss and the functions that it calls do without torch's own loss."""
+        utils.cross_entropy_loss(*self.batch(4, 6))  # one that is not written yet does not pass
         built_in = {"CrossEntropyLoss", "cross_entropy", "NLLLoss", "nll_loss"}
         tree = ast.parse(inspect.getsource(inspect.getmodule(utils.cross_entropy_loss)))
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -1,9 +1,9 @@
 """The autograder as a zip file that Gradescope takes."""
 
 import tempfile
-import zipfile
 from pathlib import Path
 
+from grader.archive import write_zip
 from grader.engine import ROOT, Assignment, prepare_expected
 
 PACKAGE = Path(__file__).resolve().parent
@@ -17,25 +17,6 @@ ENGINE = (
     "sandbox.py",
     "trial.py",
 )
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
-
-
-def write_zip(target: Path, members: dict[str, bytes], executable: tuple[str, ...] = ()) -> Path:
-    """Write a zip file that is the same whenever it is made from the same content.
-
-    Args:
-        target: the zip file; its folder is made.
-        members: content by name.
-        executable: names of those that can be run.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(members):
-            info = zipfile.ZipInfo(name, LONG_AGO)
-            info.external_attr = (0o100755 if name in executable else 0o100644) << 16
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, members[name])
-    return target
 
 
 def make_autograder(assignment: Assignment, target: Path, root: Path = ROOT) -> Path:

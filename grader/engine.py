@@ -153,30 +153,34 @@ def _parts(assignment: Assignment, file: str) -> set[str]:
 
 
 def _extract(source: str, part: str) -> str:
-    """Return the source of a class or function and of all that it uses in its file."""
+    """Return the source of a class, function or method and of all that it uses in its file."""
     tree = ast.parse(source)
+    owner, _, method = part.partition(".")
     definitions = {}
     for node in tree.body:
+        if method and getattr(node, "name", None) == owner:
+            node.bases = []
+            node.body = [inner for inner in node.body if getattr(inner, "name", None) == method]
         names = [getattr(node, "name", None)]
         if isinstance(node, ast.Assign):
             names = [target.id for target in node.targets if isinstance(target, ast.Name)]
         definitions.update(dict.fromkeys(names, node))
-    wanted, waiting = [], [part]
+    kept, waiting = set(), [owner]
     while waiting:
         node = definitions.get(waiting.pop())
-        if node is not None and node not in wanted:
-            wanted.append(node)
-            waiting += [inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)]
-    used = {inner.id for node in wanted for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-    kept = []
+        if node is not None and node not in kept:
+            kept.add(node)
+            waiting += _names_in(node)
+    used = {name for node in kept for name in _names_in(node)}
     for node in tree.body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            names = {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-            if names & used:
-                kept.append(node)
-        elif node in wanted:
-            kept.append(node)
-    return ast.unparse(ast.Module(kept, type_ignores=[]))
+        imported = node.names if isinstance(node, ast.Import | ast.ImportFrom) else ()
+        if used & {(alias.asname or alias.name).split(".")[0] for alias in imported}:
+            kept.add(node)
+    return ast.unparse(ast.Module([n for n in tree.body if n in kept], type_ignores=[]))
+
+
+def _names_in(node: ast.AST) -> set[str]:
+    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
 def collect(folder: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:

@@ -50,8 +50,9 @@ class Case:
         file: the submitted file that it is about.
         public: whether students see at once what was expected.
         hint: what they see at once of a hidden case that fails.
-        stand_ins: parts of the file from other problems. Where the case fails with the student's
-            own, it runs again with those of the solution, so that one mistake costs points once.
+        stand_ins: parts of the file from other problems, such as "Linear" or "MLP._build_layers".
+            Where the case fails with the student's own, it runs again with those of the solution,
+            so that one mistake costs points once.
         forbidden: part of the file that must not use certain names, and those names.
     """
 
@@ -115,7 +116,11 @@ class Trial:
         for part, source in self._stand_ins.get(f"{name}.py", {}).items():
             definitions = {"__name__": f"solution_{name}"}
             exec(source, definitions)
-            setattr(module, part, definitions[part])
+            owner, _, method = part.partition(".")
+            if method:
+                setattr(getattr(module, owner), method, vars(definitions[owner])[method])
+            else:
+                setattr(module, part, definitions[part])
         # Whatever the import has changed.
         torch.set_default_dtype(self._dtype)
         torch.set_grad_enabled(True)
@@ -285,7 +290,7 @@ def explain(error: BaseException, folder: Path) -> str:
         if frame.filename.startswith(str(folder))
     ]
     if isinstance(error, NotImplementedError):
-        text = f"not implemented yet: {text}"
+        return f"not implemented yet: {text}\n  {_place(frames).partition(': ')[0]}"
     elif isinstance(error, SyntaxError):
         return (
             f"SyntaxError in {Path(error.filename or '?').name}, line {error.lineno}: {error.msg}"

@@ -29,6 +29,8 @@ OWN_LOSS = ("cross_entropy_loss", LOSSES - {"cross_entropy_loss"})
 
 # ---------------------------------------------------------------- Problem 1: the MLP
 
+LAYERS = ("Linear", "MLP._build_layers", "MLP._initialize_linear_layer")  # Problems 1.1 and 1.2
+
 
 @case("1.1", 0.5, "mlp.py", public=True, forbidden=OWN_LINEAR)
 def linear_registers_weight_and_bias(trial: Trial):
@@ -89,7 +91,7 @@ def new_mlp_is_glorot_normal(trial: Trial):
     trial.record(f"{what} bias", layer.bias, tolerance=0)
 
 
-@case("1.3", 0.5, "mlp.py", public=True, stand_ins=("Linear",))
+@case("1.3", 0.5, "mlp.py", public=True, stand_ins=LAYERS)
 def activation_fn_knows_three_functions(trial: Trial):
     """activation_fn applies "relu", "tanh" and "sigmoid", whichever the MLP itself uses."""
     inputs = 3 * trial.draw(6, 5)
@@ -100,7 +102,7 @@ def activation_fn_knows_three_functions(trial: Trial):
             trial.record(f'activation_fn("{name}", inputs) of an MLP with {own}', outputs)
 
 
-@case("1.3", 1, "mlp.py", public=True, stand_ins=("Linear",))
+@case("1.3", 1, "mlp.py", public=True, stand_ins=LAYERS)
 def mlp_computes_its_logits(trial: Trial):
     """MLP returns the right logits and gradients, with each activation."""
     for activation in ("relu", "tanh", "sigmoid"):
@@ -112,7 +114,7 @@ def mlp_computes_its_logits(trial: Trial):
             )
 
 
-@case("1.3", 0.5, "mlp.py", stand_ins=("Linear",), hint="think of other batch and image sizes.")
+@case("1.3", 0.5, "mlp.py", stand_ins=LAYERS, hint="think of other batch and image sizes.")
 def mlp_takes_any_batch(trial: Trial):
     """MLP flattens whatever follows the batch dimension, for every batch size."""
     for shape in ((1, 3, 4, 4), (3, 48), (2, 6, 8), (48, 3, 4, 4)):

@@ -39,7 +39,7 @@ BLANKS = {
     "mlp.py": {
         "Linear.__init__": (
             "1.1",
-            "make weight and bias, both random; keep in_features and out_features too",
+            "make weight and bias, with random numbers in them",
         ),
         "Linear.forward": ("1.1", "apply the affine map"),
         "MLP._build_layers": ("1.2", "build the hidden layers and the output layer"),
