@@ -5,6 +5,7 @@ import csv
 import multiprocessing
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,16 @@ except ModuleNotFoundError as error:
     sys.exit("grader: error: this needs Linux or macOS; on Windows, use WSL")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, without the usage in front of it."""
+
+    def error(self, message: str):
+        self.exit(2, f"grader: error: {message}\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m grader",
         description="Hand out an assignment, build its autograder, grade submissions.",
         epilog="example: python -m grader grade cifar10 submissions/* --jobs 4 --csv marks.csv",
@@ -37,7 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     marks = commands.add_parser("grade", help="grade submissions; exit status 0 for full marks")
     marks.add_argument("assignment")
-    marks.add_argument("submissions", nargs="+", type=Path, metavar="FOLDER")
+    marks.add_argument(
+        "submissions", nargs="+", type=Path, metavar="SUBMISSION", help="folder or zip"
+    )
     marks.add_argument("--jobs", type=int, default=1, help="submissions at a time; default: 1")
     marks.add_argument("--csv", type=Path, help="write a row for each submission")
     marks.add_argument("--results", type=Path, help="write Gradescope's results.json, for one")
@@ -66,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
             args.command
         ](assignment, args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"grader: error: {error}", file=sys.stderr)
         return 2
 
@@ -96,13 +106,15 @@ def _mutants(assignment: Assignment, args: argparse.Namespace) -> int:
 def _grade(assignment: Assignment, args: argparse.Namespace) -> int:
     if args.jobs < 1:
         raise ValueError(f"--jobs is {args.jobs}; it must be at least 1")
-    missing = [folder for folder in args.submissions if not folder.is_dir()]
-    if missing:
-        raise ValueError(f"{missing[0]} is not a folder")
+    for submission in args.submissions:
+        if not submission.is_dir() and not zipfile.is_zipfile(submission):
+            raise ValueError(f"{submission} is neither a folder nor a zip archive")
     if args.results and len(args.submissions) > 1:
         raise ValueError("--results is for one submission; --csv is for many")
     if args.expected and not args.expected.is_dir():
         raise ValueError(f"--expected: {args.expected} is not a folder")
+    if args.csv and not args.csv.absolute().parent.is_dir():  # better now than after an hour
+        raise ValueError(f"--csv: {args.csv.parent} is not a folder")
     with tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary:
         expected = args.expected
         if expected is None:

@@ -10,12 +10,15 @@ import importlib
 import json
 import os
 import signal
+import stat
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 import torch
@@ -28,11 +31,13 @@ with suppress(ImportError), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import matplotlib.figure
     import matplotlib.pyplot  # noqa: F401
+    import numpy.random  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_FILE = 1 << 20  # bytes of a submitted file
 STAND_INS = "stand_ins.json"
 IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
+CASE_LIMITS = sandbox.Limits()
 NOT_REACHED = "not reached: the grader ran out of time"
 STAFF = "An error of the grader, not of your code; please tell the course staff. "
 
@@ -183,42 +188,78 @@ def _names_in(node: ast.AST) -> set[str]:
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
-def collect(folder: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
-    """Find the submitted files in a folder, as students hand them in.
+@dataclass(frozen=True)
+class Member:
+    """A file in a submission: its path there, its size in bytes, and how to read it."""
+
+    path: PurePosixPath
+    size: int
+    is_link: bool
+    read: Callable[[], bytes]
+
+
+def collect(submission: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
+    """Find the submitted files in a folder or zip archive, as students hand them in.
 
     A file in a subfolder or written in capitals is taken if there is only one such. Nothing else is
-    read, and no link is followed.
+    read, no link is followed, and nothing is unpacked.
 
     Returns:
         Name and content of the files that were found, and a note for whatever was not as it should.
+
+    Raises:
+        ValueError: neither a folder nor a zip archive.
     """
     files, notes = {}, []
-    present = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    members = list(_members(submission))
     for name in names:
-        right = folder / name
-        similar = [p for p in present if p.name.lower() == name and not p.name.startswith(".")]
-        choice = [right] if right in similar else similar
-        links = [p for p in choice if not _lies_in(p, folder)]
-        choice = [p for p in choice if p not in links]
+        similar = [m for m in members if m.path.name.lower() == name]
+        exact = [m for m in similar if str(m.path) == name]
+        choice = [m for m in exact or similar if not m.is_link]
         if len(choice) > 1:
-            found = ", ".join(str(p.relative_to(folder)) for p in choice[:4])
+            found = ", ".join(str(m.path) for m in choice[:4])
             notes.append(f"{name}: which one is it: {found}? None was taken.")
-        elif links and not choice:
-            notes.append(f"{name} is a link; submit the file itself.")
         elif not choice:
-            notes.append(f"{name} is missing.")
-        elif choice[0].stat().st_size > LARGEST_FILE:
+            fault = "is a link; submit the file itself" if similar else "is missing"
+            notes.append(f"{name} {fault}.")
+        elif choice[0].size > LARGEST_FILE:
             notes.append(f"{name} has more than {LARGEST_FILE:,} bytes and was not taken.")
         else:
-            files[name] = choice[0].read_bytes()
-            if choice[0] != right:
-                notes.append(f"{name} was taken from {choice[0].relative_to(folder)}.")
-    return files, notes
+            try:
+                files[name] = choice[0].read()
+            except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+                notes.append(f"{name} cannot be read: {getattr(error, 'strerror', error)}.")
+            if not exact:
+                notes.append(f"{name} was taken from {choice[0].path}.")
+    # Names of folders may hold anything.
+    return files, [_clean(os.fsencode(note)) for note in notes]
 
 
-def _lies_in(path: Path, folder: Path) -> bool:
-    """Return whether a file is where it seems to be, not behind a link."""
-    return path.resolve() == folder.resolve() / path.relative_to(folder)
+def _members(submission: Path) -> Iterator[Member]:
+    """Yield the files of a folder or of a zip archive, but for those outside of it."""
+    if submission.is_dir():
+        inside = submission.resolve()
+        for path in sorted(submission.rglob("*")):
+            relative = path.relative_to(submission)
+            if path.is_file():
+                is_link = path.resolve() != inside / relative
+                size = path.stat().st_size
+                yield Member(PurePosixPath(relative), size, is_link, path.read_bytes)
+    elif zipfile.is_zipfile(submission):
+        with zipfile.ZipFile(submission) as archive:
+            for info in sorted(archive.infolist(), key=lambda info: info.filename):
+                path = PurePosixPath(info.filename.replace("\\", "/"))
+                if info.is_dir() or path.is_absolute() or ".." in path.parts:
+                    continue
+                is_link = stat.S_ISLNK(info.external_attr >> 16)
+                yield Member(path, info.file_size, is_link, partial(_unzip, submission, info))
+    else:
+        raise ValueError(f"{submission} is neither a folder nor a zip archive")
+
+
+def _unzip(path: Path, member: zipfile.ZipInfo) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(member)
 
 
 def grade(
@@ -229,34 +270,38 @@ def grade(
     worker: int = 0,
     on_progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
-    """Grade the submission in a folder.
+    """Grade a submission.
 
     Args:
         assignment: what it is a submission of.
-        submission: folder with the student's files.
+        submission: folder or zip archive with the student's files.
         expected: folder that ``prepare_expected`` has filled.
         deadline: seconds; cases that are not reached in this time score 0.
         worker: number of this grader among those at work, from 0.
         on_progress: called before the first case and after each.
     """
     started = time.monotonic()
-    files, notes = collect(submission, assignment.manifest.SUBMITTED)
-    report = Report(assignment, [Verdict() for _ in assignment.cases], notes)
+    report = Report(assignment, [Verdict() for _ in assignment.cases])
     on_progress(report)
+    files, report.notes = collect(submission, assignment.manifest.SUBMITTED)
     number = 0
     while number < len(assignment.cases) and time.monotonic() - started < deadline:
         remaining = deadline - (time.monotonic() - started)
+        failure = Verdict(
+            message="the process that ran this case was killed from within or ran out of memory"
+        )
         for message in _work(assignment, files, expected, number, worker, remaining):
             if "gaps" in message:
                 report.gaps = message["gaps"]
+                continue
+            if "error" in message:
+                failure = Verdict(message=f"{STAFF}({message['error']})", staff=True)
                 continue
             report.verdicts[number] = Verdict(**message)
             number += 1
             on_progress(report)
         if number < len(assignment.cases) and time.monotonic() - started < deadline:
-            report.verdicts[number] = Verdict(
-                message="the process that ran this case was killed from within or ran out of memory"
-            )
+            report.verdicts[number] = failure
             number += 1
             on_progress(report)
     report.seconds = time.monotonic() - started
@@ -281,8 +326,14 @@ def _work(
             os.setsid()  # what aims at the group of the worker does not reach this process
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the one that reads
             with os.fdopen(writing, "w") as pipe:
-                for message in _examine_all(assignment, files, expected, first, worker, seconds):
-                    print(json.dumps(message), file=pipe, flush=True)
+                try:
+                    for message in _examine_all(
+                        assignment, files, expected, first, worker, seconds
+                    ):
+                        print(json.dumps(message), file=pipe, flush=True)
+                except Exception as error:
+                    text = f"{type(error).__name__}: {error}"
+                    print(json.dumps({"error": text}), file=pipe, flush=True)
             status = 0
         finally:
             os._exit(status)
@@ -313,8 +364,7 @@ def _examine_all(
     imports: dict[str, str] = {}  # file: why it cannot be imported, "" if it can
     for case in assignment.cases[first:]:
         begun = time.monotonic()
-        left = seconds - (begun - started)
-        if left <= 0:
+        if begun - started >= seconds:
             yield vars(Verdict())
             continue
         message, staff = "", False
@@ -323,9 +373,10 @@ def _examine_all(
         if imports[case.file]:
             message = imports[case.file]
         else:
-            message, staff = _examine(case, files, expected, isolation, left, with_stand_ins=False)
+            end = started + seconds
+            message, staff = _examine(case, files, expected, isolation, end, with_stand_ins=False)
             if message and not staff and case.stand_ins:
-                second = _examine(case, files, expected, isolation, left, with_stand_ins=True)
+                second = _examine(case, files, expected, isolation, end, with_stand_ins=True)
                 if second == ("", False):
                     message = ""
         yield vars(Verdict(not message, message, staff, round(time.monotonic() - begun, 3)))
@@ -350,27 +401,30 @@ def _examine(
     files: Mapping[str, bytes],
     expected: Path,
     isolation: sandbox.Isolation,
-    left: float,
+    end: float,
     with_stand_ins: bool,
 ) -> tuple[str, bool]:
     """Run and judge a case; return a message, "" if it passed, and whether the grader failed."""
-    limits = sandbox.Limits(wall=min(sandbox.Limits().wall, left))
+    limits = replace(CASE_LIMITS, wall=min(CASE_LIMITS.wall, max(end - time.monotonic(), 0)))
 
     def run_case(code: Path) -> bytes:
         return conduct(case, code, stand_ins=stand_ins)
 
     def judge_case(code: Path) -> bytes:
-        source = files[case.file].decode("utf-8", errors="replace")
         message = ""
         if case.forbidden:
-            found = judge.find_forbidden(source, *case.forbidden)
+            found = judge.find_forbidden(files[case.file], *case.forbidden)
             message = f"{case.file}, {found}" if found else ""
+        if not message and error:
+            return error.encode(errors="replace")
         if not message:
             wanted = judge.read_record((expected / f"{case.name}.npz").read_bytes())
+            if not wanted:
+                raise ValueError("the expected record is empty")
             try:
                 message = judge.compare(judge.read_record(outcome.result[1:]), wanted)
-            except (ValueError, KeyError, OSError, TypeError) as error:
-                message = f"the code changed the grader's record, which is damaged: {error}"
+            except Exception as fault:  # whatever such bytes lead to
+                message = f"the code changed the grader's record, which is damaged: {fault}"
         return message.encode(errors="replace")
 
     stand_ins = {}
@@ -382,10 +436,16 @@ def _examine(
         parts = sources[case.file]
         stand_ins = {case.file: {part: parts[part] for part in case.stand_ins}}
     outcome = sandbox.run(run_case, isolation, limits, files)
+    if outcome.result is None and limits.wall < CASE_LIMITS.wall and time.monotonic() >= end:
+        return NOT_REACHED, False
     if outcome.result is None:
         return _how_it_ended(outcome, limits), False
+    error = ""
     if outcome.result[:1] != b"R":
-        return _clean(outcome.result[1:]), False
+        # Any process of the code may have sent this; an empty message would be a pass.
+        error = _clean(outcome.result[1:]).strip() or "the code ended without an answer"
+    if error and not case.forbidden:
+        return error, False
     judged = sandbox.run(judge_case, isolation, sandbox.Limits(), {}, trusted=True)
     if judged.result is None:
         return f"{STAFF}({judged.ended}: {judged.trace.strip()[-300:]})", True

@@ -108,8 +108,8 @@ def to_table(report: Report) -> str:
     for case, number, verdict in zip(report.assignment.cases, numbers, report.verdicts):
         points = f"{case.points if verdict.passed else 0:g}/{case.points:g}"
         mark = "ok" if verdict.passed else "STAFF" if verdict.staff else "FAIL"
-        title = textwrap.shorten(case.title, WIDTH - 23, placeholder=" ...")
-        lines.append(f"{number:<7} {mark:<5} {points:>8}  {title}")
+        title = textwrap.shorten(case.title, WIDTH - 25, placeholder=" ...")
+        lines.append(f"{number:<7} {mark:<5} {points:>9}  {title}")
         if not verdict.passed:
             for line in verdict.message.splitlines():
                 lines += textwrap.wrap(
@@ -122,8 +122,8 @@ def to_table(report: Report) -> str:
     lines.append(
         f"{report.score:g} of {report.assignment.points:g} points in {report.seconds:.1f} s"
     )
-    lines += report.notes
-    lines += [f"not isolated: {gap}" for gap in report.gaps]
+    for line in (*report.notes, *(f"not isolated: {gap}" for gap in report.gaps)):
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent="  ")
     return "\n".join(lines)
 
 

@@ -10,6 +10,9 @@ import importlib
 import io
 import json
 import linecache
+import os
+import random
+import re
 import sys
 import traceback
 import zlib
@@ -103,10 +106,14 @@ class Trial:
     ):
         self._folder, self._dtype, self._stand_ins = folder, dtype, stand_ins
         self._items: list[tuple[str, dict[str, Any], np.ndarray]] = []
-        # The folder of the project holds files of the same names.
-        here = str(Path(__file__).resolve().parent.parent)
-        elsewhere = [p for p in sys.path if p and str(Path(p).resolve()) != here]
+        # The folder of the project holds files of the same names; they may be imported already.
+        here = Path(__file__).resolve().parent.parent
+        elsewhere = [p for p in sys.path if p and Path(p).resolve() != here]
         sys.path[:] = [str(folder), *elsewhere]
+        for name, module in list(sys.modules.items()):
+            if os.path.dirname(getattr(module, "__dict__", {}).get("__file__") or "") == str(here):
+                del sys.modules[name]
+        self._settle()
 
     def __getattr__(self, name: str) -> ModuleType:
         if not (self._folder / f"{name}.py").exists():
@@ -121,11 +128,16 @@ class Trial:
                 setattr(getattr(module, owner), method, vars(definitions[owner])[method])
             else:
                 setattr(module, part, definitions[part])
-        # Whatever the import has changed.
+        self._settle()  # whatever the import has changed
+        return module
+
+    def _settle(self) -> None:
+        """Set what the results may depend on."""
         torch.set_default_dtype(self._dtype)
         torch.set_grad_enabled(True)
         torch.manual_seed(0)
-        return module
+        np.random.seed(0)
+        random.seed(0)
 
     def draw(self, *shape: int, seed: int = 0) -> Tensor:
         """Return normally distributed numbers, the same ones everywhere and in each precision."""
@@ -143,8 +155,8 @@ class Trial:
             for name, tensor in module.state_dict().items():
                 if not tensor.is_floating_point():
                     continue
-                random = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
-                numbers = 2 * random.random_sample(tuple(tensor.shape)) - 1
+                draws = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
+                numbers = 2 * draws.random_sample(tuple(tensor.shape)) - 1
                 if tensor.ndim > 1:  # variance 1 / fan_in keeps the outputs of all layers near 1
                     numbers *= np.sqrt(3 / np.prod(tensor.shape[1:]))
                 else:
@@ -153,18 +165,26 @@ class Trial:
                 tensor.copy_(torch.from_numpy(numbers.astype(np.float32)))
         return module
 
-    def record(self, what: str, value: Any, tolerance: float = TOLERANCE) -> None:
-        """Record a tensor of numbers; what is expected must be within the tolerance."""
+    def record(
+        self, what: str, value: Any, tolerance: float = TOLERANCE, absolute: float = 0.0
+    ) -> None:
+        """Record a tensor of numbers.
+
+        The largest difference accepted is ``tolerance``, as a share of the largest expected number,
+        or ``absolute`` if that is more.
+        """
         if not isinstance(value, Tensor):
             raise Wrong(f"{what} is {_in_words(value)}; expected a tensor")
         if value.dtype not in (torch.float32, torch.float64):
             raise Wrong(f"{what} is a tensor of {value.dtype}; expected {torch.float32}")
-        self._add(what, value.detach().cpu().numpy(), kind="close", tolerance=tolerance)
+        numbers = value.detach().cpu().numpy()
+        self._add(what, numbers, kind="close", tolerance=tolerance, absolute=absolute)
 
     def record_number(self, what: str, value: Any, tolerance: float = 0.0) -> None:
         """Record a single number, whatever its type."""
         try:
-            self._add(what, np.float64(float(value)), kind="close", tolerance=tolerance)
+            number = np.float64(float(value))
+            self._add(what, number, kind="close", tolerance=tolerance, absolute=0.0)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Wrong(f"{what} is {_in_words(value)}; expected a number") from error
 
@@ -268,7 +288,6 @@ def conduct(
 ) -> bytes:
     """Run a case, or only import a file, and return "R" and the record, or "E" and a message."""
     trial = Trial(folder, dtype, stand_ins or {})
-    torch.set_default_dtype(dtype)
     try:
         if case is None:
             getattr(trial, file.removesuffix(".py"))
@@ -281,7 +300,9 @@ def conduct(
 
 def explain(error: BaseException, folder: Path) -> str:
     """Return a student's error with the line in their file, and nothing of the grader's stack."""
-    text = str(error)[:400] or "no message"
+    # Neither the folder nor addresses in memory are the same twice.
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(error).replace(f"{folder}/", ""))[:400]
+    text = text or "no message"
     if isinstance(error, Wrong):
         return text
     frames = [
