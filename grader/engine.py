@@ -415,8 +415,8 @@ def _examine(
         if case.forbidden:
             found = judge.find_forbidden(files[case.file], *case.forbidden)
             message = f"{case.file}, {found}" if found else ""
-        if not message and error:
-            return error.encode(errors="replace")
+        if not message and refusal:
+            return refusal.encode(errors="replace")
         if not message:
             wanted = judge.read_record((expected / f"{case.name}.npz").read_bytes())
             if not wanted:
@@ -440,15 +440,16 @@ def _examine(
         return NOT_REACHED, False
     if outcome.result is None:
         return _how_it_ended(outcome, limits), False
-    error = ""
+    refusal = ""
     if outcome.result[:1] != b"R":
-        # Any process of the code may have sent this; an empty message would be a pass.
-        error = _clean(outcome.result[1:]).strip() or "the code ended without an answer"
-    if error and not case.forbidden:
-        return error, False
+        # The code itself may have sent this; an empty message would be a pass.
+        refusal = _clean(outcome.result[1:]).strip() or "the code ended without an answer"
+    if refusal and not case.forbidden:
+        return refusal, False
     judged = sandbox.run(judge_case, isolation, sandbox.Limits(), {}, trusted=True)
     if judged.result is None:
-        return f"{STAFF}({judged.ended}: {judged.trace.strip()[-300:]})", True
+        trace = judged.trace.replace(f"{expected}/", "").strip()
+        return f"{STAFF}({judged.ended}: {trace[-300:]})", True
     return _clean(judged.result), False
 
 

@@ -57,7 +57,9 @@ def _close(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any
     with np.errstate(invalid="ignore", over="ignore"):
         gap = np.abs(found.astype(np.float64) - wanted)
     gap = np.where(np.isfinite(gap), gap, np.inf)  # NaN differs from everything
-    limit = max(meta["tolerance"] * max(float(np.abs(wanted).max()), 1e-3), meta["absolute"])
+    limit = max(
+        meta["tolerance"] * max(float(np.abs(wanted).max()), 1e-3), meta.get("absolute", 0.0)
+    )
     if gap.max() <= limit:
         return ""
     place = np.unravel_index(int(np.argmax(gap > limit)), gap.shape)

@@ -299,7 +299,7 @@ def _arrange_descriptors(result: int, trace: int, output: int) -> None:
     os.closerange(TRACE + 1, 65_536)
     # The objects of the parent may stand for other descriptors, which are closed now.
     sys.stdin, sys.stdout, sys.stderr = (
-        open(number, mode, encoding="utf-8", errors="replace", closefd=False)
+        open(number, mode, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         for number, mode in enumerate("rww")
     )
 

@@ -313,9 +313,8 @@ def explain(error: BaseException, folder: Path) -> str:
     if isinstance(error, NotImplementedError):
         return f"not implemented yet: {text}\n  {_place(frames).partition(': ')[0]}"
     elif isinstance(error, SyntaxError):
-        return (
-            f"SyntaxError in {Path(error.filename or '?').name}, line {error.lineno}: {error.msg}"
-        )
+        place = f" in {Path(error.filename).name}, line {error.lineno}" if error.filename else ""
+        return f"SyntaxError{place}: {error.msg}"
     elif isinstance(error, SystemExit):
         text = "the code ends the program (sys.exit or quit)"
     elif isinstance(error, EOFError):

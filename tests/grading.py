@@ -164,7 +164,8 @@ def read(answer: Mapping[str, Any]) -> Graded:
         message = verdict["message"]
         assert bool(message) != verdict["passed"], name
         # Nothing of the grader's own stack, of its folders or of the terminal's codes.
-        assert "Traceback" not in message and "/tmp/" not in message and "\x1b" not in message
+        assert "Traceback" not in message and "\x1b" not in message
+        assert "/tmp/" not in message or verdict["staff"]
         assert "trial.py" not in message and "engine.py" not in message, message
         assert len(message) <= 1000
     for line in answer["table"].splitlines():

@@ -1,0 +1,122 @@
+"""The grader on wrong solutions: each of them loses points, in the right problem.
+
+A sample only; ``python -m grader mutants cifar10`` grades all of them.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from grader.engine import load_assignment, read_solution
+from grader.mutants import Mutant, judge, make_mutants
+
+ROOT = Path(__file__).resolve().parent.parent
+# Grades the solution itself as if it were a mutant.
+GRADE_NO_MISTAKE = """
+from grader import mutants
+from grader.engine import load_assignment, read_solution
+
+assignment = load_assignment("cifar10")
+source = read_solution(assignment)["utils.py"].decode()
+mutants.make_mutants = lambda _: [mutants.Mutant("utils.py", source, "no mistake", "4.1")]
+raise SystemExit(mutants.run_mutants(assignment))
+"""
+
+
+@pytest.fixture(scope="module")
+def assignment():
+    return load_assignment("cifar10")
+
+
+@pytest.fixture(scope="module")
+def mutants(assignment):
+    return make_mutants(assignment)
+
+
+def run(*arguments):
+    """Run Python in the folder of the project: the grader forks, which pytest had better not."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
+def test_a_sample_of_the_mutants_is_caught():
+    done = run("-m", "grader", "mutants", "cifar10", "--sample", "10", "--jobs", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert table["problem"] == ["caught", "equivalent", "missed"]
+    assert table["all"] == ["10", "0", "0"]
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
+def test_a_mutant_without_a_mistake_is_missed():
+    done = run("-c", GRADE_NO_MISTAKE)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "missed: 4.1 utils.py, no mistake. It loses no points." in done.stdout
+    assert done.stdout.splitlines()[-1].split() == ["all", "0", "0", "1"]
+
+
+def test_there_are_150_mutants_and_60_by_hand(mutants):
+    assert len(mutants) >= 150
+    assert sum(mutant.by_hand for mutant in mutants) >= 60
+
+
+def test_every_mutant_differs_from_the_solution_and_from_the_others(assignment, mutants):
+    solution = read_solution(assignment)
+    seen = {ast.unparse(ast.parse(source)): name for name, source in solution.items()}
+    for mutant in mutants:
+        compile(mutant.source, mutant.file, "exec")
+        code = ast.unparse(ast.parse(mutant.source))
+        assert code not in seen, f"{mutant.what}: the same as {seen[code]}"
+        seen[code] = mutant.what
+
+
+def test_there_are_mutants_of_every_graded_function(assignment, mutants):
+    for file, blanks in assignment.manifest.BLANKS.items():
+        for function in blanks:
+            if not function.endswith("visualize"):
+                generated = [m for m in mutants if m.what.startswith(f"{function}: ")]
+                assert generated, f"{file}: none of {function}"
+    problems = {case.problem for case in assignment.cases}
+    assert {mutant.problem for mutant in mutants if mutant.by_hand} == problems
+
+
+def test_the_mutants_are_the_same_every_time(assignment, mutants):
+    assert make_mutants(assignment) == mutants
+
+
+@pytest.mark.parametrize(
+    "lost, verdict, reason",
+    [
+        ({"1.2"}, "caught", ""),
+        ({"1.2", "1.3"}, "caught", ""),
+        (set(), "missed", "It loses no points."),
+        ({"1.3"}, "missed", "It loses points in 1.3 only."),
+        ({"1.1", "1.2"}, "missed", "It loses points in 1.1 too."),
+    ],
+)
+def test_a_mutant_is_caught_in_its_own_problem_only(lost, verdict, reason):
+    mutant = Mutant("mlp.py", "", "a mistake", "1.2", also=("1.3",))
+    assert judge(mutant, lost) == (verdict, reason)
+
+
+def test_a_mutant_that_loses_points_is_not_equivalent():
+    mutant = Mutant("mlp.py", "", "no mistake", "1.2", equivalent="It is right.")
+    assert judge(mutant, set()) == ("equivalent", "It is right.")
+    verdict, reason = judge(mutant, {"1.2"})
+    assert verdict == "missed"
+    assert "loses points in 1.2" in reason
+
+
+@pytest.mark.parametrize("option", ["--sample", "--jobs"])
+def test_numbers_of_mutants_below_one_are_refused(option):
+    done = run("-m", "grader", "mutants", "cifar10", option, "0")
+    assert done.returncode == 2
+    assert f"{option} is 0" in done.stderr
