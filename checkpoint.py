@@ -42,6 +42,10 @@ class Damaged(ValueError):
     """A file is not the whole of what was once written."""
 
 
+class InUse(ValueError):
+    """Another process has locked the folder."""
+
+
 def write_atomically(path: Path, content: bytes | memoryview, previous: Path | None = None) -> None:
     """Write a file so that ``path`` holds the old content or the new one, never a part of it.
 
@@ -104,7 +108,8 @@ def open_folder(folder: Path, resume: str | None, overwrite: bool) -> bool:
         overwrite: delete the files of the run that the folder holds.
 
     Raises:
-        ValueError: another process has the folder; or there is a run and nobody said what to do
+        InUse: another process has the folder.
+        ValueError: there is a run and nobody said what to do
             with it, or none and there must be.
         OSError: the folder cannot be made or written to.
     """
@@ -139,7 +144,7 @@ def _lock(folder: Path) -> None:
     """Keep all other processes out of a folder, from now until this process ends.
 
     Raises:
-        ValueError: another process has locked it.
+        InUse: another process has locked it.
         OSError: the folder cannot be written to, or its file system knows no locks.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
@@ -155,7 +160,7 @@ def _lock(folder: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         os.close(descriptor)
-        raise ValueError(
+        raise InUse(
             f"{folder} is in use by another process: wait for it, or choose another --logdir"
         ) from error
     _locks[key] = descriptor

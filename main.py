@@ -398,66 +398,79 @@ def fit(run: Run) -> dict[str, Any]:
         Interrupted: a signal came while ``main`` held them; a checkpoint of the last step is there.
         OSError: a result cannot be written; the last checkpoint is intact.
     """
-    args, results = run.args, run.results
-    for epoch in range(run.epoch + 1, args.epochs + 1):
-        if run.progress.steps == 0:
-            # Dropout too depends on the seed and the epoch alone: a resumed run draws the same.
-            seed_experiment(epoch_seed(args.seed, epoch))
-            run.progress.learning_rate = run.optimizer.param_groups[0]["lr"]
-        train_loss, train_acc, train_seconds = train(
-            epoch,
-            run.model,
-            run.train_batches,
-            run.optimizer,
-            args,
-            scheduler=run.scheduler,
-            scaler=run.scaler,
-            precision=run.precision,
-            label_smoothing=args.label_smoothing,
-            progress=run.progress,
-        )
-        valid_loss, valid_acc, valid_seconds = evaluate(
-            epoch, run.model, run.val_batches, args, precision=run.precision
-        )
-        if interrupt.pending():  # the numbers above are of a part of the images
-            _save_checkpoint(run)
-            raise interrupt.pending()
-        is_best = valid_acc > max(results["valid_accs"], default=-1.0)
-        for key, value in (
-            ("train_losses", train_loss),
-            ("train_accs", train_acc),
-            ("train_seconds", train_seconds),
-            ("valid_losses", valid_loss),
-            ("valid_accs", valid_acc),
-            ("valid_seconds", valid_seconds),
-            ("learning_rates", run.progress.learning_rate),
-        ):
-            results[key].append(value)
-        if is_best:
-            results["best_epoch"] = epoch
-            weights = run.model.state_dict()
-            run.best = {name: value.cpu().clone() for name, value in weights.items()}
-        run.epoch, run.progress = epoch, Progress()
-        _save_checkpoint(run)
-        if is_best:
-            checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.best)
-        checkpoint.write_json(run.logdir / checkpoint.RESULTS, results)
-        print(
-            f"epoch {epoch:>3}/{args.epochs}  train loss {train_loss:.3f} acc {train_acc:.3f}  "
-            f"valid loss {valid_loss:.3f} acc {valid_acc:.3f}  {train_seconds:5.1f} s"
-            f"{'  *' if is_best else ''}",
-            flush=True,
-        )
-
+    while run.epoch < run.args.epochs:
+        fit_epoch(run)
     run.model.load_state_dict(run.best)
     test_loss, test_acc, _ = evaluate(
-        results["best_epoch"], run.model, run.test_batches, args, "test", precision=run.precision
+        run.results["best_epoch"],
+        run.model,
+        run.test_batches,
+        run.args,
+        "test",
+        precision=run.precision,
     )
     if interrupt.pending():
         raise interrupt.pending()
-    results["test_loss"], results["test_acc"] = test_loss, test_acc
+    run.results["test_loss"], run.results["test_acc"] = test_loss, test_acc
+    checkpoint.write_json(run.logdir / checkpoint.RESULTS, run.results)
+    return run.results
+
+
+def fit_epoch(run: Run) -> None:
+    """Train for one epoch, or what is left of it, validate, and keep what ``fit`` keeps.
+
+    Raises:
+        Diverged, Interrupted, OSError: as ``fit``.
+    """
+    args, results, epoch = run.args, run.results, run.epoch + 1
+    if run.progress.steps == 0:
+        # Dropout too depends on the seed and the epoch alone: a resumed run draws the same.
+        seed_experiment(epoch_seed(args.seed, epoch))
+        run.progress.learning_rate = run.optimizer.param_groups[0]["lr"]
+    train_loss, train_acc, train_seconds = train(
+        epoch,
+        run.model,
+        run.train_batches,
+        run.optimizer,
+        args,
+        scheduler=run.scheduler,
+        scaler=run.scaler,
+        precision=run.precision,
+        label_smoothing=args.label_smoothing,
+        progress=run.progress,
+    )
+    valid_loss, valid_acc, valid_seconds = evaluate(
+        epoch, run.model, run.val_batches, args, precision=run.precision
+    )
+    if interrupt.pending():  # the numbers above are of a part of the images
+        _save_checkpoint(run)
+        raise interrupt.pending()
+    is_best = valid_acc > max(results["valid_accs"], default=-1.0)
+    for key, value in (
+        ("train_losses", train_loss),
+        ("train_accs", train_acc),
+        ("train_seconds", train_seconds),
+        ("valid_losses", valid_loss),
+        ("valid_accs", valid_acc),
+        ("valid_seconds", valid_seconds),
+        ("learning_rates", run.progress.learning_rate),
+    ):
+        results[key].append(value)
+    if is_best:
+        results["best_epoch"] = epoch
+        weights = run.model.state_dict()
+        run.best = {name: value.cpu().clone() for name, value in weights.items()}
+    run.epoch, run.progress = epoch, Progress()
+    _save_checkpoint(run)
+    if is_best:
+        checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.best)
     checkpoint.write_json(run.logdir / checkpoint.RESULTS, results)
-    return results
+    print(
+        f"epoch {epoch:>3}/{args.epochs}  train loss {train_loss:.3f} acc {train_acc:.3f}  "
+        f"valid loss {valid_loss:.3f} acc {valid_acc:.3f}  {train_seconds:5.1f} s"
+        f"{'  *' if is_best else ''}",
+        flush=True,
+    )
 
 
 def _save_checkpoint(run: Run) -> None:
@@ -503,7 +516,7 @@ def build_scheduler(
     return None
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says a mistake in one line, without the usage in front of it."""
 
     def error(self, message: str):
@@ -525,8 +538,8 @@ def _number(kind: type, words: str, allowed: Callable[[float], bool]) -> Callabl
     return parse
 
 
-_positive_int = _number(int, "whole number of 1 or more", lambda value: value >= 1)
-_seed = _number(int, "whole number from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
+positive_int = _number(int, "whole number of 1 or more", lambda value: value >= 1)
+seed_number = _number(int, "whole number from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)
 _positive = _number(float, "number above 0", lambda value: 0 < value < math.inf)
 _not_negative = _number(float, "number of 0 or more", lambda value: 0 <= value < math.inf)
 _fraction = _number(float, "number of 0 or more and less than 1", lambda value: 0 <= value < 1)
@@ -534,7 +547,7 @@ _fraction = _number(float, "number of 0 or more and less than 1", lambda value: 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; its groups are those of ``--help``."""
-    parser = _Parser(
+    parser = Parser(
         prog="main.py",
         description="Train an MLP, a ResNet18 or an MLP-Mixer on CIFAR-10.",
         epilog="example: python main.py --model resnet18 --epochs 15 --logdir exps/resnet18",
@@ -557,14 +570,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--subset",
-        type=_positive_int,
+        type=positive_int,
         metavar="N",
         help="train on N images only, for slow machines",
     )
     how = parser.add_argument_group("how to train")
-    how.add_argument("--epochs", type=_positive_int, default=15, metavar="N", help="default: 15")
+    how.add_argument("--epochs", type=positive_int, default=15, metavar="N", help="default: 15")
     how.add_argument(
-        "--batch_size", type=_positive_int, default=128, metavar="N", help="images; default: 128"
+        "--batch_size", type=positive_int, default=128, metavar="N", help="images; default: 128"
     )
     how.add_argument(
         "--optimizer",
@@ -602,7 +615,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="X",
         help="share of the target spread over all classes; default: 0",
     )
-    how.add_argument("--seed", type=_seed, default=42, metavar="N", help="default: 42")
+    how.add_argument("--seed", type=seed_number, default=42, metavar="N", help="default: 42")
     where = parser.add_argument_group("on what")
     where.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto"
@@ -630,7 +643,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     results.add_argument(
         "--print_every",
-        type=_positive_int,
+        type=positive_int,
         default=80,
         metavar="N",
         help="steps between two updates of the progress bar; default: 80",
