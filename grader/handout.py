@@ -60,7 +60,8 @@ def make_handout(manifest: Any, root: Path, target: Path) -> Path:
             "; they must be the same files, or a solution would be handed out whole"
         )
     solution = root / manifest.SOLUTION
-    files = {name: (solution / name).read_bytes() for name in manifest.HANDOUT}
+    # What lies above the solution's folder is beside the other files in the handout.
+    files = {name.removeprefix("../"): (solution / name).read_bytes() for name in manifest.HANDOUT}
     files["README.md"] = (root / "grader" / manifest.NAME / "README.md").read_bytes()
     for name, entries in manifest.BLANKS.items():
         blanks = {function: Blank(*entry) for function, entry in entries.items()}

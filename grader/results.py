@@ -118,7 +118,7 @@ def to_table(report: Report) -> str:
     lines.append("-" * WIDTH)
     of = report.assignment.manifest.POINTS
     scores = [f"Problem {p}: {s:g}/{of[p]:g}" for p, s in problem_scores(report).items()]
-    lines.append(f"{'; '.join(scores)}")
+    lines += textwrap.wrap("; ".join(scores), WIDTH)
     lines.append(
         f"{report.score:g} of {report.assignment.points:g} points in {report.seconds:.1f} s"
     )

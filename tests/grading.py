@@ -78,6 +78,7 @@ def grade_folder(
     deadline: float = 480.0,
     worker: int = 0,
     scratch: str | None = None,
+    name: str = "cifar10",
 ) -> dict[str, Any]:
     """Grade the submission in a folder, in this process.
 
@@ -90,12 +91,13 @@ def grade_folder(
         deadline: seconds for all.
         worker: number of the process among those that grade side by side.
         scratch: folder for the grader's temporary files.
+        name: of the assignment.
     """
     from grader import engine, results
 
     engine.CASE_LIMITS = replace(engine.CASE_LIMITS, cpu=cpu, wall=wall)
     engine.IMPORT_LIMITS = replace(engine.IMPORT_LIMITS, cpu=min(cpu, 10), wall=min(wall, 30.0))
-    assignment = engine.load_assignment("cifar10")
+    assignment = engine.load_assignment(name)
     if cases:
         chosen = tuple(case for case in assignment.cases if case.name in cases)
         assert len(chosen) == len(set(cases)), set(cases) - {case.name for case in chosen}
@@ -125,11 +127,11 @@ def grade_folder(
         }
 
 
-def build_autograder(target: str, cases: Sequence[str] = ()) -> None:
+def build_autograder(target: str, cases: Sequence[str] = (), name: str = "cifar10") -> None:
     """Make the zip file for Gradescope, perhaps of a few cases only."""
     from grader import build, engine
 
-    assignment = engine.load_assignment("cifar10")
+    assignment = engine.load_assignment(name)
     if cases:
         chosen = tuple(case for case in assignment.cases if case.name in cases)
         assignment = replace(assignment, cases=chosen)

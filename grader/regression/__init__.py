@@ -1,0 +1,1 @@
+"""The third assignment: its points, cases, mutants and the students' README."""

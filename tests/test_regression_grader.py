@@ -1,0 +1,296 @@
+"""The third assignment as students and staff have it: handout, points, right and wrong answers."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from grader.engine import load_assignment, read_solution
+from grader.handout import make_handout
+from grader.mutants import make_mutants
+from grader.regression import manifest
+
+from conftest import ROOT
+from grading import build_autograder, edit, read, submit, workers
+from regression_variants import CHECKED_LOSS, MLP, TEMPLATE, VARIANTS
+
+SOLUTION = (ROOT / "regression" / "solution.py").read_text(encoding="utf-8")
+GIVEN = {"__init__", "load_dataset", "train_loop", "evaluation_loop", "_average"}
+PROBLEMS = {"1.1": 1, "1.2": 5, "1.3": 6, "1.4": 4, "1.5": 6, "1.6": 3}
+CASES = {problem: set() for problem in PROBLEMS}
+for _case in load_assignment("regression").cases:
+    CASES[_case.problem].add(_case.name)
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
+
+# Mistakes: what they cost. All else is graded as if they were not there.
+WRONG = {
+    "no activation function": (["1.1"], [("return nn.ReLU()", "return None")]),
+    "an MLP with an activation too many": (
+        ["1.2"],
+        [(MLP, MLP.replace("nn.Linear(widths[-1], 1))", "nn.Linear(widths[-1], 1), activation)"))],
+    ),
+    "labels that broadcast": (
+        ["1.4"],
+        [(CHECKED_LOSS, CHECKED_LOSS.replace("y.reshape(prediction.shape).to(prediction)", "y"))],
+    ),
+    "an exception in the loss": (["1.4"], [(CHECKED_LOSS, "        raise KeyError(X.shape)\n")]),
+    "no step": (["1.5"], [("        self.optimizer.step()\n", "")]),
+    "a constructor that fails": (
+        [],
+        [("        if network_type not in NETWORKS:\n", "        if network_type:\n")],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("regression")
+
+
+@pytest.fixture(scope="module")
+def archive(folder):
+    return make_handout(manifest, ROOT, folder / "handout.zip")
+
+
+@pytest.fixture(scope="module")
+def handout(folder, archive):
+    """The handout as a student has it after unpacking."""
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    return folder / "regression"
+
+
+@pytest.fixture(scope="module")
+def reports(folder, handout):
+    """A report for each submission; two are graded at a time."""
+    target = str(folder / "autograder.zip")
+    workers().submit(build_autograder, target, name="regression").result()
+    with zipfile.ZipFile(target) as opened:
+        opened.extractall(folder / "autograder")
+    texts = {"the solution": SOLUTION, "the template": TEMPLATE}
+    texts["the handout"] = (handout / "solution.py").read_text(encoding="utf-8")
+    texts |= {name: edit(SOLUTION, *pairs) for name, pairs in VARIANTS.items()}
+    texts |= {name: edit(SOLUTION, *pairs) for name, (_, pairs) in WRONG.items()}
+    waiting = {}
+    for number, (name, text) in enumerate(texts.items()):
+        cases = cases_of(text) if name in VARIANTS else ()
+        submission = folder / str(number)
+        submission.mkdir()
+        (submission / "solution.py").write_text(text, encoding="utf-8")
+        expected = str(folder / "autograder" / "expected")
+        waiting[name] = submit(str(submission), expected, cases, worker=number, name="regression")
+    return {name: read(future.result()) for name, future in waiting.items()}
+
+
+def functions_of(source):
+    """Return the methods of Trainer by name."""
+    trainer = next(n for n in ast.parse(source).body if getattr(n, "name", "") == "Trainer")
+    return {node.name: node for node in trainer.body if isinstance(node, ast.FunctionDef)}
+
+
+def cases_of(text):
+    """Return the cases that another solution may change: those of the functions that differ."""
+    theirs = functions_of(text)
+    changed = {
+        name
+        for name, function in functions_of(SOLUTION).items()
+        if ast.dump(function) != ast.dump(theirs[name])
+    }
+    problems = {
+        problem
+        for name, (problem, _) in manifest.BLANKS["solution.py"].items()
+        if name.removeprefix("Trainer.") in changed
+    }
+    if "1.4" in problems:  # the step and the evaluation call it
+        problems |= {"1.5", "1.6"}
+    return sorted(set().union(*(CASES[problem] for problem in problems)))
+
+
+# ------------------------------------------------------------------------------------- the points
+
+
+def test_the_points_are_those_of_the_sheet():
+    assignment = load_assignment("regression")
+    assert manifest.POINTS == PROBLEMS and assignment.points == 25
+    for problem, points in PROBLEMS.items():
+        cases = [case for case in assignment.cases if case.problem == problem]
+        assert sum(case.points for case in cases) == points
+        assert sum(case.points for case in cases if case.public) >= points / 2
+    assert all(case.public or case.hint for case in assignment.cases)
+
+
+@LINUX
+@pytest.mark.parametrize("name", ["the solution", "the template"])
+def test_a_right_submission_has_full_marks(reports, name):
+    assert reports[name].score == 25, reports[name].table
+
+
+@LINUX
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_right_answer_written_differently_has_full_marks(reports, name):
+    """On the cases of what differs from the solution; the others are as for the solution."""
+    report = reports[name]
+    assert report.verdicts and report.passed == report.verdicts.keys(), report.table
+
+
+def test_there_are_eight_variants_and_more():
+    texts = {ast.dump(ast.parse(edit(SOLUTION, *pairs))) for pairs in VARIANTS.values()}
+    assert len(texts) == len(VARIANTS) >= 8 and ast.dump(ast.parse(SOLUTION)) not in texts
+
+
+@LINUX
+def test_the_handout_has_no_points_and_each_case_says_what_is_not_written(reports):
+    report = reports["the handout"]
+    assert report.score == 0
+    for problem, names in CASES.items():
+        for name in names:
+            message = report.message(name)
+            assert message.startswith(f"not implemented yet: Problem {problem}: "), message
+
+
+@LINUX
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_costs_points_in_its_own_problem_only(reports, name):
+    """A loss that fails leaves the steps and the evaluation gradable, and so on."""
+    lost = {problem for problem in PROBLEMS if not CASES[problem] <= reports[name].passed}
+    assert lost == set(WRONG[name][0]), reports[name].table
+
+
+@LINUX
+def test_the_message_of_a_broadcast_names_the_numbers(reports):
+    message = reports["labels that broadcast"].message("loss_and_mae_are_means_over_the_batch")
+    assert re.match(
+        r"The loss of compute_loss_and_mae, 4 images, labels \(4,\) is \S+; exp", message
+    )
+
+
+# ------------------------------------------------------------------------------------- the mutants
+
+
+@pytest.fixture(scope="module")
+def mutants():
+    return make_mutants(load_assignment("regression"))
+
+
+def test_there_are_60_mutants_by_hand_and_some_of_every_function(mutants):
+    assert sum(mutant.by_hand for mutant in mutants) >= 60
+    assert {mutant.problem for mutant in mutants if mutant.by_hand} == set(PROBLEMS)
+    assert "broadcast" in mutants[0].what
+    for function in manifest.BLANKS["solution.py"]:
+        assert any(mutant.what.startswith(f"{function}: ") for mutant in mutants), function
+
+
+def test_every_mutant_differs_from_the_solution_and_from_the_others(mutants):
+    source = read_solution(load_assignment("regression"))["solution.py"].decode()
+    seen = {ast.unparse(ast.parse(source)): "the solution"}
+    for mutant in mutants:
+        code = ast.unparse(ast.parse(mutant.source))
+        assert code not in seen, f"{mutant.what}: the same as {seen[code]}"
+        seen[code] = mutant.what
+
+
+@LINUX
+def test_a_sample_of_the_mutants_is_caught():
+    """``python -m grader mutants regression`` grades all of them."""
+    command = (sys.executable, "-m", "grader", "mutants", "regression", "--sample", "4")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--jobs", "2"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["all", "4", "0", "0"]
+
+
+# ------------------------------------------------------------------------------------- the handout
+
+
+def test_signatures_and_docstrings_are_those_of_the_solution(handout):
+    ours = functions_of(SOLUTION)
+    theirs = functions_of((handout / "solution.py").read_text(encoding="utf-8"))
+    blanked = {name.removeprefix("Trainer.") for name in manifest.BLANKS["solution.py"]}
+    assert ours.keys() == theirs.keys() == blanked | GIVEN
+    for name, function in ours.items():
+        if name in GIVEN:
+            assert ast.dump(function) == ast.dump(theirs[name])
+            continue
+        _, error = theirs[name].body
+        assert ast.get_docstring(function) == ast.get_docstring(theirs[name])
+        assert isinstance(error, ast.Raise) and "NotImplementedError" in ast.unparse(error)
+        assert ast.unparse(function.args) == ast.unparse(theirs[name].args)
+        assert ast.unparse(function.returns) == ast.unparse(theirs[name].returns)
+
+
+def test_no_line_of_the_solution_is_in_the_handout(archive):
+    lines = [line.strip() for line in SOLUTION.splitlines()]
+    hidden = set()
+    for name, function in functions_of(SOLUTION).items():
+        if name not in GIVEN:
+            hidden |= set(range(function.body[0].end_lineno, function.end_lineno))
+    given = {line for number, line in enumerate(lines) if number not in hidden}
+    # But for brackets and words that any code has.
+    secret = {lines[number] for number in hidden if re.search(r"\w.*\W\w", lines[number])} - given
+    assert len(secret) > 35 and "self.optimizer.zero_grad()" in secret
+    with zipfile.ZipFile(archive) as opened:
+        for name in opened.namelist():
+            text = opened.read(name).decode()
+            assert {line.strip() for line in text.splitlines()} & secret == set(), name
+            assert "not 2 x 2 after" not in text and "has left gradients" not in text
+
+
+def test_the_handout_holds_what_the_manifest_lists_and_nothing_else(archive):
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+    expected = ["README.md", "data.py", "requirements.txt", "shapes.py", "solution.py", "test.py"]
+    assert names == [f"regression/{name}" for name in expected]
+
+
+def test_the_handout_passes_the_linter_and_the_formatter(handout):
+    """But for F401: what most solutions need is imported already."""
+    shutil.copy(ROOT / "pyproject.toml", handout)
+    for command in (["check", "--extend-ignore", "F401"], ["format", "--check"]):
+        ended = run(handout, "-m", "ruff", *command, "solution.py", "test.py")
+        assert ended.returncode == 0, ended.stdout
+
+
+def run(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_in_the_handout_every_test_fails_with_the_message_of_its_own_problem(handout):
+    output = run(handout, "test.py").stderr
+    classes = ast.parse((ROOT / "regression" / "test.py").read_text(encoding="utf-8")).body
+    tests = {
+        node.name: re.search(r"\d\.\d", ast.get_docstring(node))[0]
+        for node in classes
+        if isinstance(node, ast.ClassDef) and node.name.startswith("Test")
+    }
+    assert sorted(tests.values()) == list(PROBLEMS)
+    reports = re.findall(r"^ERROR: (\w+)\.test_\w+\n(.*?)(?=^=====|\Z)", output, re.M | re.S)
+    assert len(reports) == 24 and output.endswith("\nFAILED (errors=24)\n")
+    for test, report in reports:
+        assert f"\nNotImplementedError: Problem {tests[test]}: " in report, f"{test}: {report}"
+
+
+def test_the_program_of_the_handout_says_in_one_line_what_is_not_written_yet(handout):
+    ended = run(handout, "solution.py", "--data", "shapes")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert re.fullmatch(r"solution\.py: error: Problem 1\.1: .*\n", ended.stderr)
+
+
+def test_the_readme_names_every_function_with_its_problem_points_and_tests():
+    readme = (ROOT / "grader" / "regression" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d\.\d) \| (\d+) \| `(.*)` \| `(.*)` \|$", readme, re.M)
+    assert {problem: int(points) for problem, points, *_ in rows} == PROBLEMS
+    named = {function: problem for problem, _, function, _ in rows}
+    assert named == {name: blank[0] for name, blank in manifest.BLANKS["solution.py"].items()}
+    students = (ROOT / "regression" / "test.py").read_text(encoding="utf-8")
+    for problem, _, _, test in rows:
+        assert f'class {test}(Problem):\n    """Problem {problem}"""' in students
