@@ -8,6 +8,7 @@ import ast
 import io
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -134,21 +135,27 @@ _COMPARE = {
 def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str:
     """Return where a part of a file uses one of the names, "" if it does not.
 
+    A part is a function, a class or a method, such as "Linear" or "Linear.forward".
     Follows the functions, classes and variables of the file that the part uses. A name counts as an
     attribute (``nn.Linear``), as something imported (``from torch.nn import Linear``) and as a text
     (``getattr(nn, "Linear")``), so that a student's own class may have it.
     """
     tree = ast.parse(source)
     definitions: dict[str, list[ast.AST]] = {}
-    imported: dict[str, str] = {}
+    imported: dict[str, set[str]] = {}  # by its name here: a module, or a module and what is in it
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            imported.update({alias.asname or alias.name: alias.name for alias in node.names})
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                path = f"{getattr(node, 'module', None) or ''}.{alias.name}".strip(".").split(".")
+                imported[alias.asname or alias.name.split(".")[0]] = {path[0], path[-1]}
     if "*" in imported:
-        imported.update({name: name for name in names})
+        imported.update({name: {name} for name in names})
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             definitions.setdefault(node.name, []).append(node)
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef):
+                    definitions.setdefault(f"{node.name}.{inner.name}", []).append(inner)
         else:  # an assignment of any form, perhaps inside of "if" or "try"
             for inner in ast.walk(node):
                 if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
@@ -159,16 +166,58 @@ def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str
         if name in seen or name not in definitions:
             continue
         seen.add(name)
-        for node in (inner for part in definitions[name] for inner in ast.walk(part)):
-            used = None
+        for node, local in (pair for part in definitions[name] for pair in _walk(part)):
+            used: set[str] = set()
             if isinstance(node, ast.Attribute):
-                used = node.attr
-            elif isinstance(node, ast.Name):
+                used = {node.attr}
+            elif isinstance(node, ast.Name) and node.id not in local:
                 waiting.append(node.id)
                 if node.id not in definitions:
-                    used = imported.get(node.id)
+                    used = imported.get(node.id, set())
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                used = node.value
-            if used in names:
-                return f"line {node.lineno} uses {used}; expected your own code"
+                used = {node.value}
+            if used & names:
+                return f"line {node.lineno} uses {min(used & names)}; expected your own code"
     return ""
+
+
+def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+    """Yield the nodes of a tree, each with the names that are local to the functions around it."""
+    waiting: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]
+    while waiting:  # and not by recursion: a student's expression may be as deep as they like
+        node, local = waiting.pop()
+        yield node, local
+        inside = local
+        if isinstance(node, ast.FunctionDef):
+            own, of_module = _scope(node)
+            inside = (local | own) - of_module
+        children = []
+        for field, value in ast.iter_fields(node):
+            # Decorators, annotations and defaults are read where the function stands.
+            names = inside if field == "body" else local
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    children.append((child, names))
+        waiting += children[::-1]  # from top to bottom
+
+
+def _scope(function: ast.FunctionDef) -> tuple[set[str], set[str]]:
+    """Return the names that a function binds itself, and those that it declares as global.
+
+    Not what is bound in the scopes inside of it, such as that of a comprehension: outside of these
+    the name may well be one of the module.
+    """
+    scopes = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
+    scopes += (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    own = {node.arg for node in ast.iter_child_nodes(function.args) if isinstance(node, ast.arg)}
+    of_module: set[str] = set()
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Global):
+            of_module |= set(node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        if not isinstance(node, scopes):
+            waiting += ast.iter_child_nodes(node)
+    return own, of_module

@@ -72,7 +72,7 @@ ATTRIBUTES = {
     "zeros_": "ones_",
 }
 SYMMETRIC = ("transpose", "maximum")  # the order of their first two arguments has no effect
-MODULES = ("math", "nn", "torch")
+MODULES = ("math", "nn", "np", "torch")
 
 
 @dataclasses.dataclass(frozen=True)

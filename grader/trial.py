@@ -56,7 +56,8 @@ class Case:
         stand_ins: parts of the file from other problems, such as "Linear" or "MLP._build_layers".
             Where the case fails with the student's own, it runs again with those of the solution,
             so that one mistake costs points once.
-        forbidden: part of the file that must not use certain names, and those names.
+        forbidden: part of the file, such as "Linear" or "Linear.forward", that must not use certain
+            names, and those names.
     """
 
     check: Callable[["Trial"], None]

@@ -1,0 +1,1 @@
+"""NumPy networks and ResNet-18: the manifest, the cases and the mutants."""

@@ -1,0 +1,492 @@
+"""Wrong solutions of the assignment, for ``grader/mutants.py``: what students get wrong.
+
+Plain data. Each mistake must cost points in its own part of the assignment and in no other.
+"""
+
+# A mistake on one line is easier to read than one cut in two.
+# ruff: noqa: E501
+
+# What the sheet leaves open.
+NOT_GRADED = frozenset()
+
+# Function: parts that may lose points with its own, because no stand-in can take its place.
+ALSO = {}
+
+DRAW = "np.random.uniform(-bound, bound, size=(size_in, size_out))"
+
+# Why generated mutants lose no points, and rightly so: which ones.
+EQUIVALENT = {
+    "A uniform law has no direction.": (
+        f"NN.initialize_weights: {DRAW} -> {DRAW.replace('-bound, bound', 'bound, -bound')}",
+        "Convolution2dLayer.initialize_weights: np.random.uniform(0, 1, size=shape)"
+        " -> np.random.uniform(1, 0, size=shape)",
+    ),
+    "The condition is the derivative itself, as a truth value.": (
+        "NN.relu: np.where(x > 0, 1.0, 0.0) -> np.where(1.0, x > 0, 0.0)",
+    ),
+    "Of two numbers it is the larger one, in any order.": (
+        "NN.loss: np.clip(prediction, self.epsilon, 1 - self.epsilon)"
+        " -> np.clip(self.epsilon, prediction, 1 - self.epsilon)",
+    ),
+    "The order of the factors has no effect, and nor has that of the types.": (
+        "MaxPooling2dLayer.backward: np.result_type(grad_output, np.float32)"
+        " -> np.result_type(np.float32, grad_output)",
+        "MaxPooling2dLayer.backward: np.multiply(maximal, grad_output,"
+        " out=_windows(gradient, self.filter_size)) -> np.multiply(grad_output, maximal,"
+        " out=_windows(gradient, self.filter_size))",
+    ),
+    "1 is the default.": (
+        "ResidualBlock.__init__: nn.Conv2d without stride=1",
+        "ResNet18.__init__: nn.Conv2d without stride=1",
+        "ResNet18.__init__: self._create_layer without conv_stride=1",
+    ),
+    "Where submissions are graded there is one device.": (
+        "train_loop: torch.zeros without device=device",
+        "train_loop: torch.zeros without device=device (no. 2)",
+        "train_loop: images, labels = (images.to(device), labels.to(device)) dropped",
+        "train_loop: images.to(device) -> images",
+        "train_loop: labels.to(device) -> labels",
+        "valid_loop: torch.zeros without device=device",
+        "valid_loop: torch.zeros without device=device (no. 2)",
+        "valid_loop: images, labels = (images.to(device), labels.to(device)) dropped",
+        "valid_loop: images.to(device) -> images",
+        "valid_loop: labels.to(device) -> labels",
+    ),
+    "A tensor of one number is a number.": (
+        "train_loop: correct.item() -> correct",
+        "train_loop: total_loss.item() -> total_loss",
+        "valid_loop: correct.item() -> correct",
+        "valid_loop: total_loss.item() -> total_loss",
+    ),
+    "The loss is the same; it only keeps more in memory.": ("train_loop: loss.detach() -> loss",),
+}
+
+CONV1 = "nn.Conv2d(\n            in_channels, channels, kernel_size=3, stride=conv_stride, padding=1, bias=False\n        )"
+CONV2 = "self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=1, padding=1, bias=False)"
+SECOND = "        out = self.bn2(self.conv2(out))\n"
+TRAIN_STEP = """        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+"""
+TRAIN_MEANS = """        correct += (logits.argmax(dim=1) == labels).sum()
+        total_loss += loss.detach() * len(labels)
+        number += len(labels)
+"""
+VALID_MEANS = """        correct += (logits.argmax(dim=1) == labels).sum()
+        total_loss += criterion(logits, labels) * len(labels)
+        number += len(labels)
+"""
+TRAIN_END = """        raise ValueError(f"epoch {epoch}: train_loader has no images")
+    return correct.item() / number, total_loss.item() / number
+"""
+VALID_END = """        raise ValueError(f"epoch {epoch}: val_loader has no images")
+    return correct.item() / number, total_loss.item() / number
+"""
+
+# File: part, and parts that cannot be right after these mistakes either: a text that occurs once in
+# the solution: the mistake in a few words: what stands there instead.
+BY_HAND = {
+    "solution.py": {
+        "1.1": {
+            "bound = 1 / np.sqrt(self.dims[0])": {
+                "the bound of the output's size": "bound = 1 / np.sqrt(self.dims[-1])",
+                "the bound without the root": "bound = 1 / self.dims[0]",
+                "Glorot's bound": "bound = np.sqrt(6 / (self.dims[0] + self.dims[1]))",
+            },
+            DRAW: {
+                "weights are positive": "np.random.uniform(0, bound, size=(size_in, size_out))",
+                "weights are normal": "np.random.normal(0, bound / np.sqrt(3), size=(size_in, size_out))",
+                "weights are (out, in)": "np.random.uniform(-bound, bound, size=(size_out, size_in))",
+                "the bound of each layer's own input": "np.random.uniform(-1, 1, size=(size_in, size_out)) / np.sqrt(size_in)",
+                "one number for all weights": "np.full((size_in, size_out), np.random.uniform(-bound, bound))",
+            },
+            "np.zeros((1, size_out))": {
+                "biases are one-dimensional": "np.zeros(size_out)",
+                "biases are ones": "np.ones((1, size_out))",
+                "biases are random": "np.random.uniform(-bound, bound, size=(1, size_out))",
+                "biases have the size of the input": "np.zeros((1, size_in))",
+            },
+            '            self.weights[f"W{layer}"] = np.random': {
+                "every layer is seeded anew": '            np.random.seed(self.seed)\n            self.weights[f"W{layer}"] = np.random',
+            },
+            "        bound = 1 / np.sqrt(self.dims[0])\n": {
+                "another seed is used": "        np.random.seed(1234)\n        bound = 1 / np.sqrt(self.dims[0])\n",
+            },
+            "enumerate(pairwise(self.dims), start=1)": {
+                "layers count from 0": "enumerate(pairwise(self.dims))",
+                "the last layer is forgotten": "enumerate(pairwise(self.dims[:-1]), start=1)",
+            },
+        },
+        "1.2": {
+            "np.where(x > 0, 1.0, 0.0)": {
+                "the derivative of relu is relu": "np.maximum(x, 0)",
+                "the derivative of relu is a sign": "np.sign(x)",
+                "the derivative of relu is one everywhere": "np.ones_like(x)",
+            },
+            "return np.maximum(x, 0)": {
+                "relu is leaky": "return np.maximum(x, 0.01 * x)",
+                "relu is the absolute value": "return np.abs(x)",
+                "relu of a whole matrix": "return max(x.max(), 0)",
+            },
+            "return small / (1 + small) ** 2": {
+                "the sigmoid for its derivative": "return 1 / (1 + np.exp(-x))",
+                "the derivative of the sigmoid as if x were its value": "return x * (1 - x)",
+                "the derivative of the sigmoid overflows to NaN": "return np.exp(-x) / (1 + np.exp(-x)) ** 2",
+            },
+            "return np.where(x > 0, 1, small) / (1 + small)": {
+                "the sign of the sigmoid's argument": "return 1 / (1 + np.exp(x))",
+                "the sigmoid overflows to NaN": "return np.exp(x) / (1 + np.exp(x))",
+            },
+            "return 1 - np.tanh(x) ** 2": {
+                "the derivative of tanh as if x were its value": "return 1 - x**2",
+                "the derivative of tanh without the square": "return 1 - np.tanh(x)",
+                "the derivative of tanh by its value's derivative": "return 1 - np.tanh(np.tanh(x)) ** 2",
+            },
+            "return np.tanh(x)": {
+                "tanh overflows to NaN": "return (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))",
+                "tanh is a sigmoid": "return 1 / (1 + np.exp(-x))",
+                "tanh by torch": "return torch.tanh(torch.from_numpy(x)).numpy()",
+            },
+            "return self.relu(x, grad)": {
+                "the selector forgets the derivative": "return self.relu(x)",
+            },
+            "return self.tanh(x, grad)": {
+                "the selector mixes up two functions": "return self.sigmoid(x, grad)",
+            },
+            'return self.tanh(x, grad)\n        raise Exception("Invalid activation")': {
+                "unknown names are tanh": "return self.tanh(x, grad)\n        return self.tanh(x, grad)",
+            },
+            "np.exp(x - x.max(axis=-1, keepdims=True))": {
+                "softmax overflows": "np.exp(x)",
+                "softmax shifts by the largest number of all": "np.exp(x - x.max())",
+                "softmax has the wrong sign": "np.exp(x.min(axis=-1, keepdims=True) - x)",
+            },
+            "exponentials / exponentials.sum(axis=-1, keepdims=True)": {
+                "softmax over all numbers": "exponentials / exponentials.sum()",
+                "softmax over the batch": "exponentials / exponentials.sum(axis=0, keepdims=True)",
+                "softmax over axis 1": "exponentials / exponentials.sum(axis=1, keepdims=True)",
+                "softmax is not normalised": "exponentials",
+                "softmax is its logarithm": "np.log(exponentials / exponentials.sum(axis=-1, keepdims=True))",
+            },
+        },
+        "1.3": {
+            'cache[f"Z{layer - 1}"] @ self.weights[f"W{layer}"] + self.weights[f"b{layer}"]': {
+                "the biases are forgotten": 'cache[f"Z{layer - 1}"] @ self.weights[f"W{layer}"]',
+                "the biases are subtracted": 'cache[f"Z{layer - 1}"] @ self.weights[f"W{layer}"] - self.weights[f"b{layer}"]',
+                "each layer reads the pre-activation": '(cache[f"A{layer - 1}"] if layer > 1 else x) @ self.weights[f"W{layer}"] + self.weights[f"b{layer}"]',
+                "each layer reads the input": 'np.resize(x, (len(x), len(self.weights[f"W{layer}"]))) @ self.weights[f"W{layer}"] + self.weights[f"b{layer}"]',
+            },
+            'cache[f"A{layer}"] = affine\n': {
+                "A is kept after the activation": 'cache[f"A{layer}"] = self.activation(affine)\n',
+                "A is not kept": "pass\n",
+            },
+            "self.activation(affine) if layer < last else self.softmax(affine)": {
+                "the softmax is forgotten": "self.activation(affine) if layer < last else affine",
+                "the last layer has the hidden activation too": "self.activation(affine) if layer < last else self.softmax(self.activation(affine))",
+                "ReLU whatever was chosen": "self.relu(affine) if layer < last else self.softmax(affine)",
+                "a sigmoid at the end": "self.activation(affine) if layer < last else self.sigmoid(affine)",
+            },
+            '            cache[f"Z{layer}"] = self.activation(affine) if layer < last else self.softmax(affine)\n': {
+                "A and Z are swapped": '            cache[f"Z{layer}"] = self.activation(affine) if layer < last else self.softmax(affine)\n        for layer in range(1, last + 1):\n            cache[f"A{layer}"], cache[f"Z{layer}"] = cache[f"Z{layer}"], cache[f"A{layer}"]\n',
+            },
+            '        cache = {"Z0": x}\n        last = self.n_hidden + 1\n': {
+                "there are always two hidden layers": '        cache = {"Z0": x}\n        last = 3\n',
+                "Z0 is normalised": '        cache = {"Z0": x / 255}\n        last = self.n_hidden + 1\n',
+            },
+        },
+        "1.4": {
+            "np.clip(prediction, self.epsilon, 1 - self.epsilon)": {
+                "no clipping": "prediction",
+                "the epsilon is fixed": "np.clip(prediction, 1e-6, 1 - 1e-6)",
+                "epsilon is added": "prediction + self.epsilon",
+                "clipping below only": "np.maximum(prediction, self.epsilon)",
+            },
+            "return -(labels * np.log(probabilities)).sum(axis=1).mean()": {
+                "the sum over the batch": "return -(labels * np.log(probabilities)).sum()",
+                "the mean over all numbers": "return -(labels * np.log(probabilities)).mean()",
+                "the sign of the loss": "return (labels * np.log(probabilities)).sum(axis=1).mean()",
+                "one loss an example": "return -(labels * np.log(probabilities)).sum(axis=1)",
+                "the squared error": "return ((labels - probabilities) ** 2).sum(axis=1).mean()",
+                "the binary cross-entropy": "return -(labels * np.log(probabilities) + (1 - labels) * np.log(1 - probabilities)).sum(axis=1).mean()",
+                "the logarithm to base 2": "return -(labels * np.log2(probabilities)).sum(axis=1).mean()",
+                "labels and predictions are swapped": "return -(probabilities * np.log(np.clip(labels, self.epsilon, 1))).sum(axis=1).mean()",
+                "a softmax too many": "return -(labels * np.log(self.softmax(probabilities))).sum(axis=1).mean()",
+            },
+        },
+        "1.5": {
+            'cache[f"Z{last}"] - labels}': {
+                "the sign of the first gradient": 'labels - cache[f"Z{last}"]}',
+                "the gradient by the probabilities": '-labels / cache[f"Z{last}"]}',
+                "dA is divided by B": '(cache[f"Z{last}"] - labels) / len(labels)}',
+                "the first gradient from the pre-activation": 'cache[f"A{last}"] - labels}',
+            },
+            'cache[f"Z{layer - 1}"].T @ gradient / len(labels)': {
+                "dW is summed over the batch": 'cache[f"Z{layer - 1}"].T @ gradient',
+                "dW is transposed": '(cache[f"Z{layer - 1}"].T @ gradient).T / len(labels)',
+                "dW from the pre-activation": 'cache[f"A{layer - 1}" if layer > 1 else "Z0"].T @ gradient / len(labels)',
+                "dW is divided by the number of classes": 'cache[f"Z{layer - 1}"].T @ gradient / labels.shape[1]',
+            },
+            "gradient.mean(axis=0, keepdims=True)": {
+                "db is summed over the batch": "gradient.sum(axis=0, keepdims=True)",
+                "db is one-dimensional": "gradient.mean(axis=0)",
+                "db is a mean over the units": "gradient.mean(axis=1, keepdims=True)",
+                "db is the first example's": "gradient[:1]",
+            },
+            'gradient @ self.weights[f"W{layer}"].T': {
+                "the weights of another layer": 'gradient @ np.abs(self.weights[f"W{layer}"].T)',
+            },
+            'self.activation(cache[f"A{layer - 1}"], grad=True)': {
+                "the derivative at the activation": 'self.activation(cache[f"Z{layer - 1}"], grad=True)',
+                "the activation for its derivative": 'self.activation(cache[f"A{layer - 1}"])',
+                "the derivative of ReLU whatever was chosen": 'self.relu(cache[f"A{layer - 1}"], grad=True)',
+            },
+            'grads[f"dA{layer - 1}"] = below * slope': {
+                "the derivative is forgotten": 'grads[f"dA{layer - 1}"] = below',
+            },
+            'grads[f"dZ{layer - 1}"] = below\n': {
+                "dZ is left out": "pass\n",
+                "dZ is averaged": 'grads[f"dZ{layer - 1}"] = below / len(labels)\n',
+            },
+        },
+        "1.6": {
+            'self.weights[name] - self.lr * grads[f"d{name}"]': {
+                "gradient ascent": 'self.weights[name] + self.lr * grads[f"d{name}"]',
+                "the learning rate is forgotten": 'self.weights[name] - grads[f"d{name}"]',
+                "the learning rate is fixed": 'self.weights[name] - 0.01 * grads[f"d{name}"]',
+                "the learning rate divides": 'self.weights[name] - grads[f"d{name}"] / self.lr',
+                "the weights become the step": '-self.lr * grads[f"d{name}"]',
+                "biases do not learn": 'self.weights[name] - (name[0] == "W") * self.lr * grads[f"d{name}"]',
+                "the last layer does not learn": 'self.weights[name] - (name[1:] != "3") * self.lr * grads[f"d{name}"]',
+            },
+        },
+        "2.1": {
+            "np.random.uniform(0, 1, size=shape)": {
+                "filters around 0": "np.random.uniform(-1, 1, size=shape)",
+                "normal filters": "np.random.normal(size=shape)",
+                "filters scaled by their size": "np.random.uniform(0, 1, size=shape) / self.filter_size",
+                "one filter for all units": "np.tile(np.random.uniform(0, 1, size=shape[1:]), (self.n_units, 1, 1))",
+                "integers": "np.random.randint(0, 2, size=shape).astype(float)",
+            },
+            "shape = (self.n_units, self.filter_size, self.filter_size)": {
+                "a channel too many": "shape = (self.n_units, 1, self.filter_size, self.filter_size)",
+                "the units come last": "shape = (self.filter_size, self.filter_size, self.n_units)",
+            },
+            "out = self.weights.reshape(self.n_units, size * size) @ columns": {
+                "the filters are flipped, as in a convolution of mathematics": "out = self.weights[:, ::-1, ::-1].reshape(self.n_units, size * size) @ columns",
+                "the filters are transposed": "out = self.weights.transpose(0, 2, 1).reshape(self.n_units, size * size) @ columns",
+                "the mean under a filter": "out = self.weights.reshape(self.n_units, size * size) @ columns / size**2",
+                "a ReLU in the convolution": "out = np.maximum(self.weights.reshape(self.n_units, size * size) @ columns, 0)",
+            },
+            "        columns = _columns(x, self.filter_size, self.stride)\n": {
+                "the stride is ignored": "        columns = _columns(x, self.filter_size, 1)\n",
+                "the filter size is fixed": "        columns = _columns(x, 3, self.stride)\n",
+                "zeros around the image": "        columns = _columns(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), self.filter_size, self.stride)\n",
+                "the image is transposed": "        columns = _columns(x.swapaxes(2, 3), self.filter_size, self.stride)\n",
+                "the first image for all": "        columns = _columns(np.repeat(x[:1], len(x), axis=0), self.filter_size, self.stride)\n",
+            },
+            'return {"x": x, "out": out.reshape(batch, self.n_units, height, width)}': {
+                "the units come last in the output": 'return {"x": x, "out": out.reshape(batch, self.n_units, height, width).transpose(0, 2, 3, 1)}',
+                "the array for the cache": "return out.reshape(batch, self.n_units, height, width)",
+                "x is left out of the cache": 'return {"out": out.reshape(batch, self.n_units, height, width)}',
+            },
+        },
+        "2.2": {
+            "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)": {
+                "the mean over the images": "return (flat @ columns.transpose(0, 2, 1)).mean(axis=0).reshape(self.weights.shape)",
+                "the mean over the positions": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape) / (height * width)",
+                "the gradient of the last image": "return (flat @ columns.transpose(0, 2, 1))[-1].reshape(self.weights.shape)",
+                "the gradient is transposed": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape).transpose(0, 2, 1)",
+                "the gradient is flipped": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)[:, ::-1, ::-1]",
+                "the sign of the gradient": "return -(flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)",
+                "a channel too many in the gradient": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)[:, None]",
+                "one gradient an image": "return (flat @ columns.transpose(0, 2, 1)).reshape(batch, *self.weights.shape)",
+                "the gradient of the sum of the outputs": "return (np.ones_like(flat) @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)",
+                "all units have the same gradient": "return np.tile((flat @ columns.transpose(0, 2, 1)).sum(axis=(0, 1)), self.n_units).reshape(self.weights.shape)",
+            },
+            'columns = _columns(cache["x"], self.filter_size, self.stride)': {
+                "the backward pass ignores the stride": 'columns = _columns(cache["x"], self.filter_size, 1)[..., :grad_output.shape[2], :grad_output.shape[3]]',
+            },
+        },
+        "2.3": {
+            'return {"x": x, "out": candidates.max(axis=0)}': {
+                "the mean of a window": 'return {"x": x, "out": candidates.mean(axis=0)}',
+                "the minimum of a window": 'return {"x": x, "out": candidates.min(axis=0)}',
+                "the first pixel of a window": 'return {"x": x, "out": candidates[0]}',
+                "the largest absolute value": 'return {"x": x, "out": np.abs(candidates).max(axis=0)}',
+                "maxima start at 0": 'return {"x": x, "out": np.maximum(candidates.max(axis=0), 0)}',
+                "the place of the maximum": 'return {"x": x, "out": candidates.argmax(axis=0)}',
+                "the maximum over the channels": 'return {"x": x, "out": candidates.max(axis=0).max(axis=1, keepdims=True)}',
+                "the last row of windows is left out": 'return {"x": x, "out": candidates.max(axis=0)[:, :, :-1]}',
+                "the diagonal of a window only": 'return {"x": x, "out": candidates[:: self.filter_size + 1].max(axis=0)}',
+                "the largest pixel of the whole image": 'return {"x": x, "out": np.broadcast_to(x.max(axis=(2, 3), keepdims=True), candidates.shape[1:])}',
+            },
+            "        windows = _windows(x, self.filter_size)\n": {
+                "windows of 2 x 2 pixels whatever was chosen": "        windows = _windows(x, 2)\n",
+            },
+        },
+        "2.4": {
+            "        np.multiply(maximal, grad_output, out=_windows(gradient, self.filter_size))\n": {
+                "the gradient is shared by all pixels": "        np.multiply(np.ones_like(maximal), grad_output, out=_windows(gradient, self.filter_size))\n",
+                "only the first maximum receives it": "        flat = maximal.reshape(-1, *maximal.shape[2:])\n        first = flat & (flat.cumsum(axis=0) == 1)\n        np.multiply(first.reshape(maximal.shape), grad_output, out=_windows(gradient, self.filter_size))\n",
+                "several maxima share it": "        np.multiply(maximal / maximal.sum(axis=(0, 1)), grad_output, out=_windows(gradient, self.filter_size))\n",
+                "the mask without the gradient": "        _windows(gradient, self.filter_size)[...] = maximal\n",
+                "the maximum is multiplied in": '        np.multiply(maximal * cache["out"], grad_output, out=_windows(gradient, self.filter_size))\n',
+                "all but the maximum": "        np.multiply(~maximal, grad_output, out=_windows(gradient, self.filter_size))\n",
+                "the gradient is averaged over the images": "        np.multiply(maximal, grad_output / len(grad_output), out=_windows(gradient, self.filter_size))\n",
+                "the gradient is averaged over the window": "        np.multiply(maximal, grad_output / self.filter_size**2, out=_windows(gradient, self.filter_size))\n",
+            },
+            '_windows(cache["x"], self.filter_size) == cache["out"]': {
+                "all pixels above the mean": '_windows(cache["x"], self.filter_size) >= _windows(cache["x"], self.filter_size).mean(axis=(0, 1))',
+            },
+            "        return gradient\n": {
+                "the gradient has the shape of the output": "        return gradient[:, :, :: self.filter_size, :: self.filter_size]\n",
+            },
+        },
+        "3.1": {
+            CONV1: {
+                "the first convolution has no stride": "nn.Conv2d(in_channels, channels, kernel_size=3, stride=1, padding=1, bias=False)",
+                "the first convolution has a bias": "nn.Conv2d(in_channels, channels, kernel_size=3, stride=conv_stride, padding=1)",
+                "the first convolution is not padded": "nn.Conv2d(in_channels, channels, kernel_size=3, stride=conv_stride, bias=False)",
+            },
+            CONV2: {
+                "the second convolution has the stride too": "self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=conv_stride, padding=1, bias=False)",
+                "the second convolution is a 1 x 1": "self.conv2 = nn.Conv2d(channels, channels, kernel_size=1, bias=False)",
+                "the second convolution has a bias": "self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=1, padding=1)",
+            },
+            "        self.bn2 = nn.BatchNorm2d(channels)\n": {
+                "one batch norm for both": "        self.bn2 = self.bn1\n",
+                "the second batch norm has no parameters": "        self.bn2 = nn.BatchNorm2d(channels, affine=False)\n",
+                "layers are kept in a list": "        self.bn2 = [nn.BatchNorm2d(channels)]\n        self.bn2[0].double()\n",
+            },
+            "if conv_stride == 1 and in_channels == channels:": {
+                "a residual connection only where the channels change": "if in_channels == channels:",
+                "a residual connection only where the stride changes": "if conv_stride == 1:",
+                "always a residual convolution": "if False:",
+            },
+            "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride, bias=False),\n            nn.BatchNorm2d(channels),\n": {
+                "the residual connection has no batch norm": "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride, bias=False),\n",
+                "the residual connection is a 3 x 3": "            nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, stride=conv_stride, bias=False),\n            nn.BatchNorm2d(channels),\n",
+                "the residual convolution has a bias": "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride),\n            nn.BatchNorm2d(channels),\n",
+                "the residual connection has an activation": "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride, bias=False),\n            nn.BatchNorm2d(channels),\n            nn.ReLU(),\n",
+            },
+            "out = self.activation(self.bn1(self.conv1(x)))\n        out = self.bn2": {
+                "the first batch norm is forgotten": "out = self.activation(self.conv1(x))\n        out = self.bn2",
+                "the first activation is forgotten": "out = self.bn1(self.conv1(x))\n        out = self.bn2",
+                "batch norm after the activation": "out = self.bn1(self.activation(self.conv1(x)))\n        out = self.bn2",
+                "ReLU in the middle whatever was chosen": "out = torch.relu(self.bn1(self.conv1(x)))\n        out = self.bn2",
+            },
+            SECOND: {
+                "the second batch norm is forgotten": "        out = self.conv2(out)\n",
+                "an activation before the sum": "        out = self.activation(self.bn2(self.conv2(out)))\n",
+            },
+            "return self.activation(out + self.residual_connection(x))": {
+                "the residual connection is forgotten": "return self.activation(out)",
+                "no activation at the end": "return out + self.residual_connection(x)",
+                "the sum after the activation": "return self.activation(out) + self.residual_connection(x)",
+                "the residual connection is subtracted": "return self.activation(out - self.residual_connection(x))",
+                "the residual connection is detached": "return self.activation(out + self.residual_connection(x).detach())",
+            },
+            "nn.init.xavier_normal_(convolution.weight)": {
+                "two initializations are mixed up": "nn.init.kaiming_normal_(convolution.weight)",
+            },
+            "nn.init.kaiming_normal_(convolution.weight)": {
+                "uniform for normal": "nn.init.kaiming_uniform_(convolution.weight)",
+            },
+            "for convolution in (self.conv1, self.conv2):": {
+                "only one convolution is initialised": "for convolution in (self.conv1,):",
+            },
+        },
+        "3.2": {
+            "self.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)": {
+                "the stem has a bias": "self.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1)",
+                "the stem of ImageNet": "self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)",
+            },
+            "self.layer2 = self._create_layer(64, 128, conv_stride=2)": {
+                "layer2 does not halve the resolution": "self.layer2 = self._create_layer(64, 128, conv_stride=1)",
+            },
+            "self.layer1 = self._create_layer(64, 64, conv_stride=1)": {
+                "layer1 halves the resolution": "self.layer1 = self._create_layer(64, 64, conv_stride=2)",
+            },
+            "self.avgpool = nn.AdaptiveAvgPool2d(1)": {
+                "the maximum for the mean": "self.avgpool = nn.AdaptiveMaxPool2d(1)",
+            },
+            "self.linear = nn.Linear(512, self.n_classes)": {
+                "the classifier has no bias": "self.linear = nn.Linear(512, self.n_classes, bias=False)",
+                "100 classes": "self.linear = nn.Linear(512, 100)",
+            },
+            "            ResidualBlock(channels, channels, **options),\n": {
+                "one block a layer": "",
+                "three blocks a layer": "            ResidualBlock(channels, channels, **options),\n            ResidualBlock(channels, channels, **options),\n",
+                "the second block forgets the arguments": "            ResidualBlock(channels, channels),\n",
+                "both blocks have the stride": "            ResidualBlock(channels, channels, conv_stride, **options),\n",
+            },
+            'options = {"activation_str": self.activation_str, "initialization": self.initialization}': {
+                "the blocks forget the activation": 'options = {"initialization": self.initialization}',
+                "the blocks forget the initialization": 'options = {"activation_str": self.activation_str}',
+            },
+            "self.activation(self.bn1(self.conv1(input)))": {
+                "the stem has no batch norm": "self.activation(self.conv1(input))",
+                "the stem has no activation": "self.bn1(self.conv1(input))",
+                "the stem has ReLU whatever was chosen": "torch.relu(self.bn1(self.conv1(input)))",
+            },
+            "        out = self.layer4(out)  # (B, 512, 4, 4)\n": {
+                "the gradient stops before the last layer": "        out = self.layer4(out.detach())\n",
+            },
+            "        return self.linear(out)\n": {
+                "a softmax at the end": "        return torch.softmax(self.linear(out), dim=1)\n",
+                "an activation at the end": "        return self.activation(self.linear(out))\n",
+                "dropout before the classifier": "        return self.linear(nn.functional.dropout(out))\n",
+            },
+        },
+        "3.3": {
+            TRAIN_STEP: {
+                "gradients are never set to zero": "        loss.backward()\n        optimizer.step()\n",
+                "gradients are set to zero before the step": "        loss.backward()\n        optimizer.zero_grad()\n        optimizer.step()\n",
+                "no step is taken": "        optimizer.zero_grad()\n        loss.backward()\n",
+                "two steps a batch": "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n        optimizer.step()\n",
+            },
+            "    device = next(model.parameters()).device\n    model.train()\n": {
+                "training in evaluation mode": "    device = next(model.parameters()).device\n    model.eval()\n",
+                "the mode of training is not set": "    device = next(model.parameters()).device\n",
+            },
+            "    device = next(model.parameters()).device\n    model.eval()\n": {
+                "validation in training mode": "    device = next(model.parameters()).device\n    model.train()\n",
+                "the mode of validation is not set": "    device = next(model.parameters()).device\n",
+            },
+            TRAIN_MEANS: {
+                "the training loss of the last batch": "        correct += (logits.argmax(dim=1) == labels).sum()\n        number += len(labels)\n        total_loss = loss.detach() * number\n",
+                "the training loss is summed over batches": "        correct += (logits.argmax(dim=1) == labels).sum()\n        total_loss += loss.detach()\n        number += len(labels)\n",
+                "training counts the batches": "        correct += (logits.argmax(dim=1) == labels).float().mean()\n        total_loss += loss.detach()\n        number += 1\n",
+                "training counts the smallest logit": "        correct += (logits.argmin(dim=1) == labels).sum()\n        total_loss += loss.detach() * len(labels)\n        number += len(labels)\n",
+            },
+            VALID_MEANS: {
+                "validation counts the batches": "        correct += (logits.argmax(dim=1) == labels).float().mean()\n        total_loss += criterion(logits, labels)\n        number += 1\n",
+                "validation of the first batch": VALID_MEANS + "        break\n",
+            },
+            TRAIN_END: {
+                "training returns the loss first": TRAIN_END.replace(
+                    "correct.item() / number, total_loss.item() / number",
+                    "total_loss.item() / number, correct.item() / number",
+                ),
+                "the training accuracy in percent": TRAIN_END.replace(
+                    "correct.item()", "100 * correct.item()"
+                ),
+                "training returns the accuracy only": TRAIN_END.replace(
+                    ", total_loss.item() / number", ""
+                ),
+            },
+            VALID_END: {
+                "validation returns the loss first": VALID_END.replace(
+                    "correct.item() / number, total_loss.item() / number",
+                    "total_loss.item() / number, correct.item() / number",
+                ),
+                "the validation accuracy in percent": VALID_END.replace(
+                    "correct.item()", "100 * correct.item()"
+                ),
+                "validation returns the number of right images": VALID_END.replace(
+                    "correct.item() / number", "correct.item()"
+                ),
+            },
+        },
+    }
+}

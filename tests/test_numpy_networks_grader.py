@@ -1,0 +1,259 @@
+"""The grader of the NumPy networks: right submissions have full marks, wrong ones lose points once.
+
+A sample of the mutants only; ``python -m grader mutants numpy_networks`` grades all of them.
+"""
+
+import ast
+import re
+import sys
+import zipfile
+
+import pytest
+
+from grader.engine import load_assignment
+from grader.handout import make_handout
+from grader.judge import find_forbidden
+from grader.mutants import judge, make_mutants
+from grader.numpy_networks import manifest
+
+from conftest import ROOT
+from grading import build_autograder, read, submit, workers
+from numpy_networks_variants import VARIANTS, rewrite
+
+NAME = manifest.NAME
+SOLUTION = (ROOT / "numpy_networks" / "solution.py").read_text(encoding="utf-8")
+BLANKS = manifest.BLANKS["solution.py"]
+CASES = {case.name: case for case in load_assignment(NAME).cases}
+
+# Mistakes in parts that others build on.
+SAMPLE = ("tanh by torch", "A and Z are swapped", "the residual connection is forgotten")
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
+
+
+def questions_of(functions):
+    """Return the questions, "1" to "3", that functions belong to."""
+    return {BLANKS[function][0][0] for function in functions if function in BLANKS}
+
+
+def merge(variants):
+    """Put variants of different functions into one submission, so that there are few to grade."""
+    merged: list[tuple[list[str], dict[str, str], list[str]]] = []
+    for name, (bodies, end) in variants.items():
+        free = [entry for entry in merged if not entry[1].keys() & bodies.keys()]
+        if not free:
+            merged.append(([], {}, []))
+        names, taken, ends = (free or merged[-1:])[0]
+        names.append(name)
+        taken.update(bodies)
+        ends.append(end)
+    return [(names, bodies, "".join(ends)) for names, bodies, ends in merged]
+
+
+@pytest.fixture(scope="module")
+def mutants():
+    return make_mutants(load_assignment(NAME))
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory, request):
+    """A report of all submissions; two are graded at a time."""
+    folder = tmp_path_factory.mktemp("numpy_networks")
+    build = workers().submit(build_autograder, str(folder / "autograder.zip"), (), NAME)
+    mutants = request.getfixturevalue("mutants")  # which takes as long
+    build.result()
+    with zipfile.ZipFile(folder / "autograder.zip") as archive:
+        archive.extractall(folder)
+    with zipfile.ZipFile(make_handout(manifest, ROOT, folder / "handout.zip")) as archive:
+        archive.extractall(folder)
+    waiting = {}
+
+    def grade(names, submission, cases=()):
+        future = submit(
+            str(submission),
+            str(folder / "expected"),
+            list(cases),
+            worker=len(waiting),
+            name=NAME,
+        )
+        waiting.update(dict.fromkeys(names, future))
+
+    grade(["the solution"], ROOT / "numpy_networks")
+    grade(["the handout"], folder / NAME)
+    for number, (names, bodies, end) in enumerate(merge(VARIANTS)):
+        (folder / str(number)).mkdir()
+        text = rewrite(SOLUTION, bodies, end)
+        (folder / str(number) / "solution.py").write_text(text, encoding="utf-8")
+        questions = questions_of(bodies)
+        cases = [name for name, case in CASES.items() if case.problem[0] in questions]
+        grade(names, folder / str(number), cases)
+    for what in SAMPLE:
+        (folder / what).mkdir()
+        (mutant,) = (mutant for mutant in mutants if mutant.what == what)
+        (folder / what / "solution.py").write_text(mutant.source, encoding="utf-8")
+        # Of Question 3 the models only; its loops do not use them.
+        parts = {"1": ("1.",), "3": ("3.1", "3.2")}[mutant.problem[0]]
+        own = [name for name, case in CASES.items() if case.problem.startswith(parts)]
+        grade([what], folder / what, own)
+    return {name: read(future.result()) for name, future in waiting.items()}
+
+
+@on_linux
+def test_the_solution_has_full_marks(reports):
+    assert reports["the solution"].score == 70, reports["the solution"].table
+
+
+@on_linux
+def test_the_handout_has_no_points_and_every_case_says_what_is_missing(reports):
+    report = reports["the handout"]
+    assert report.score == 0 and report.verdicts.keys() == CASES.keys()
+    for name, case in CASES.items():
+        said = re.match(r"not implemented yet: Problem (\d)\.\d: ", report.message(name))
+        assert said and said[1] == case.problem[0], f"{name}: {report.message(name)}"
+
+
+@on_linux
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_right_submission_has_full_marks(reports, name):
+    report = reports[name]
+    questions = questions_of(VARIANTS[name][0])
+    own = {case.name for case in CASES.values() if case.problem[0] in questions}
+    assert own <= report.passed, report.table
+
+
+def test_the_variants_are_ten_or_more_and_differ_from_the_solution():
+    assert len(VARIANTS) >= 10
+    for bodies, end in VARIANTS.values():
+        assert ast.dump(ast.parse(rewrite(SOLUTION, bodies, end))) != ast.dump(ast.parse(SOLUTION))
+
+
+# ------------------------------------------------------------------------------ NumPy only
+
+HEAD = """
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import relu as rectify
+
+shortcut = F.relu
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return torch.tanh(x)",
+        "return F.tanh(x)",
+        "return rectify(x)",
+        "return shortcut(x)",
+        "return helper(x)",
+        "import torch as t; return t.tanh(x)",
+        "return __import__('torch').tanh(x)",
+        "return [shortcut(y) for y in x] + [shortcut for shortcut in x]",
+        "return (lambda shortcut: 0)(1) or shortcut(x)",
+        "global shortcut; shortcut = shortcut; return shortcut(x)",
+    ],
+)
+def test_torch_is_found_by_any_name(body):
+    source = f"{HEAD}\ndef helper(x):\n    return torch.tanh(x)\n"
+    source += f"\nclass NN:\n    def tanh(self, x):\n        {body}\n"
+    source += "\n    def relu(self, x):\n        return x\n"
+    for part in ("NN", "NN.tanh"):
+        found = find_forbidden(source, part, frozenset({"torch"}))
+        assert found.endswith("uses torch; expected your own code")
+    assert find_forbidden(source, "NN.relu", frozenset({"torch"})) == ""
+
+
+def test_torch_is_found_in_a_default_argument():
+    source = f"{HEAD}\nclass NN:\n    def tanh(self, x, shortcut=shortcut):\n        return x\n"
+    assert "uses torch" in find_forbidden(source, "NN", frozenset({"torch"}))
+
+
+def test_torch_is_found_at_the_end_of_a_very_long_sum():
+    source = f"{HEAD}\nclass NN:\n    def tanh(self, x):\n        return F.tanh(x){' + 1' * 1500}\n"
+    assert "uses torch" in find_forbidden(source, "NN.tanh", frozenset({"torch"}))
+
+
+def test_variables_of_a_function_are_not_those_of_the_module():
+    source = HEAD + (
+        "x = loss = torch.ones(3)\n"
+        "class NN:\n"
+        "    def tanh(self, x):\n"
+        "        loss = np.tanh(x)\n"
+        "        return loss\n"
+    )
+    assert find_forbidden(source, "NN", frozenset({"torch"})) == ""
+
+
+# ------------------------------------------------------------------------------ what there is
+
+
+def test_the_readme_names_every_function_with_its_problem_and_the_points():
+    readme = (ROOT / "grader" / NAME / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d\.\d) \| (\d+) \| (.*) \| `(\w+)` \|$", readme, re.M)
+    named = {(p, f) for p, _, functions, _ in rows for f in re.findall(r"`(.*?)`", functions)}
+    assert named == {(entry[0], function) for function, entry in BLANKS.items()}
+    points = {problem: int(number) for problem, number, _, _ in rows}
+    for problem, number in points.items():
+        assert number == sum(c.points for c in CASES.values() if c.problem == problem), problem
+    for problem, number in manifest.POINTS.items():
+        assert number == sum(n for p, n in points.items() if p.startswith(problem)), problem
+    tests = (ROOT / "numpy_networks" / "test.py").read_text(encoding="utf-8")
+    assert all(f"class {test}(Problem)" in tests for *_, test in rows)
+
+
+def test_hidden_cases_have_hints_and_stand_ins_are_parts_of_the_solution():
+    for case in CASES.values():
+        assert case.public or case.hint, case.name
+        assert {*case.stand_ins} <= {*BLANKS, "ResidualBlock"}, case.name
+
+
+def test_whatever_is_not_blanked_is_given_on_purpose():
+    """Whoever writes a new function there decides whether it is given, here, or blanked."""
+    tree = ast.parse(SOLUTION)
+    blocks = [("", tree), *((f"{c.name}.", c) for c in tree.body if isinstance(c, ast.ClassDef))]
+    functions = {
+        prefix + node.name
+        for prefix, block in blocks
+        for node in block.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    helpers = {"_check_initialized", "_check_one_hot", "_check_images", "_check_gradient"}
+    helpers |= {"_columns", "_windows", "_activate"}  # these go with what uses them
+    assert functions - BLANKS.keys() - helpers == {
+        *("NN.__init__", "one_hot", "Convolution2dLayer.__init__", "MaxPooling2dLayer.__init__"),
+        *("_check_sizes", "ResNet18.get_first_conv_layer_filters"),
+        *("ResNet18.get_last_conv_layer_filters", "_Images.__init__", "_Images.__len__"),
+        *("_Images.__getitem__", "_Images.__getitems__", "get_cifar10", "_read_cifar10"),
+        *("_read_other", "draw_curves", "draw_filters", "draw_feature_maps", "feature_maps"),
+        *("_grid", "_save", "_Parser.error", "_positive_int", "_positive", "make_parser"),
+        *("main", "run", "_pick_device"),
+    }
+
+
+# ------------------------------------------------------------------------------ mutants
+
+
+def test_there_are_80_mutants_by_hand_and_more_are_generated_of_every_function(mutants):
+    by_hand = [mutant for mutant in mutants if mutant.by_hand]
+    assert len(by_hand) >= 80 and len(mutants) >= 2 * len(by_hand)
+    assert {mutant.problem for mutant in by_hand} == {case.problem for case in CASES.values()}
+    for function in BLANKS:
+        assert any(mutant.what.startswith(f"{function}: ") for mutant in mutants), function
+
+
+def test_every_mutant_differs_from_the_solution_and_from_the_others(mutants):
+    """Those that are generated are unparsed code, as is the second text of the solution here."""
+    seen = {SOLUTION, ast.unparse(ast.parse(SOLUTION))}
+    for mutant in mutants:
+        assert mutant.source not in seen, mutant.what
+        seen.add(mutant.source)
+
+
+@on_linux
+@pytest.mark.parametrize("what", SAMPLE)
+def test_a_mistake_costs_points_in_its_own_part_only(reports, mutants, what):
+    (mutant,) = (mutant for mutant in mutants if mutant.what == what)
+    report = reports[what]
+    lost = {CASES[name].problem for name in report.verdicts.keys() - report.passed}
+    assert judge(mutant, lost) == ("caught", "")
