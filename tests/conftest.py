@@ -1,15 +1,29 @@
 """What several test files share."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextlib.contextmanager
+def own_forkserver():
+    """Give a module of tests a fork server of its own.
+
+    Python has one for a whole process, with the imports and the environment of whoever was first,
+    and no public way to end it.
+    """
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
 
 
 def without_times(results):

@@ -3,6 +3,7 @@
 import argparse
 import re
 
+import experiments.__main__
 import grader.__main__
 import main
 
@@ -30,7 +31,8 @@ def options_of(parser):
 
 
 def test_every_flag_in_the_readme_exists():
-    options = options_of(main.make_parser()) | options_of(grader.__main__.make_parser())
+    programs = main, grader.__main__, experiments.__main__
+    options = set().union(*(options_of(program.make_parser()) for program in programs))
     flags = set(re.findall(r"(?<![-\w])--[a-z_]+", README))
     assert flags and flags <= options
 

@@ -89,7 +89,7 @@ from hypothesis import strategies as st
 import checkpoint
 import main
 
-from conftest import ROOT, without_times
+from conftest import ROOT, own_forkserver, without_times
 
 FULL = os.environ.get("SURVIVAL") == "full"
 KILLS = 200 if FULL else 8
@@ -106,10 +106,11 @@ def server():
 
     The optimizers of torch would import ``torch._dynamo`` when the first of them is made.
     """
-    processes.set_forkserver_preload(["test_survival", "torch._dynamo"])
-    with pytest.MonkeyPatch.context() as patch:
+    with own_forkserver(), pytest.MonkeyPatch.context() as patch:
+        processes.set_forkserver_preload(["test_survival", "torch._dynamo"])
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
         forkserver.ensure_running()
+        yield
 
 
 def run_main(arguments, output, memory=None):

@@ -1,0 +1,202 @@
+"""The command line of the experiments; ``python -m experiments --help`` shows it."""
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import interrupt
+from data import load_data
+from experiments.plan import (
+    QUICK,
+    Experiment,
+    Settings,
+    choose,
+    load_experiments,
+    read_results,
+    recall,
+    reduce_data,
+    remember,
+    runs_of,
+)
+from main import Parser, positive_int
+
+FIRST_SEED = 42
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = Parser(
+        prog="experiments",
+        description="The experiments of the reports: train, draw, write.",
+        epilog="example: python -m experiments run nonlinearity --seeds 3 && "
+        "python -m experiments report",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("list", help="show all experiments")
+
+    run = commands.add_parser("run", help="train what is not trained yet", allow_abbrev=False)
+    run.add_argument("names", nargs="+", metavar="NAME", help="an experiment, or all")
+    what = run.add_argument_group("what to train on, and for how long")
+    what.add_argument(
+        "--preset",
+        choices=["quick"],
+        help="quick: 300 images of shapes, 2 epochs, 3 trials; or of --data, and so on",
+    )
+    what.add_argument("--data", metavar="SOURCE", help="as in main.py; default: cifar10")
+    what.add_argument("--data_dir", default="data", metavar="DIR", help="default: data")
+    what.add_argument("--subset", type=positive_int, metavar="N", help="as in main.py")
+    what.add_argument(
+        "--epochs", type=positive_int, metavar="N", help="default: each experiment's own"
+    )
+    what.add_argument(
+        "--seeds",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help=f"runs of everything, with the seeds from {FIRST_SEED} on; default: 1",
+    )
+    what.add_argument("--trials", type=positive_int, metavar="N", help="of a search; default: 20")
+    where = run.add_argument_group("where")
+    where.add_argument("--device", default="auto", help="as in main.py; default: auto")
+    where.add_argument(
+        "--jobs", type=positive_int, default=1, metavar="N", help="runs at once; default: 1"
+    )
+    where.add_argument(
+        "--cluster", choices=["slurm"], help="submit a job array; --jobs bounds the jobs at once"
+    )
+    where.add_argument("--partition", metavar="NAME", help="of the cluster")
+    where.add_argument(
+        "--time", type=positive_int, default=180, metavar="MINUTES", help="of a job; default: 180"
+    )
+    where.add_argument("--gpus", type=int, default=1, metavar="N", help="of a job; default: 1")
+    _add_output(run)
+
+    report = commands.add_parser("report", help="write report.pdf and report.md")
+    report.add_argument("names", nargs="*", metavar="NAME", help="default: all that were run")
+    _add_output(report)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", default="exps", metavar="DIR", help="default: exps")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line; the exit statuses are those of ``main.py``."""
+    args = make_parser().parse_args(argv)
+    try:
+        with interrupt.raised():
+            return {"list": _list, "run": _run, "report": _report}[args.command](args)
+    except interrupt.Interrupted as interruption:
+        return _say(f"stopped by {interruption}; the same command goes on", interruption.status)
+    except ModuleNotFoundError as error:
+        if error.name not in ("optuna", "submitit", "typst"):
+            raise
+        return _say(f"error: {error.name} is missing: pip install -r experiments/requirements.txt")
+    except OSError as error:
+        return _say(f"error: {error.filename}: {error.strerror}" if error.filename else str(error))
+    except ValueError as error:
+        return _say(f"error: {error}")
+
+
+def _say(message: str, status: int = 2) -> int:
+    print(f"experiments: {message}", file=sys.stderr)
+    return status
+
+
+def _list(args: argparse.Namespace) -> int:
+    for name, experiment in load_experiments().items():
+        number = len(experiment.runs)
+        runs = "a search" if experiment.is_search else f"{number} run{'s' * (number != 1)}"
+        print(f"{name} ({runs})")
+        print(
+            textwrap.fill(experiment.question, 79, initial_indent="    ", subsequent_indent="    ")
+        )
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    from experiments.execute import Local, run_all
+
+    experiments = choose(args.names)
+    settings = _settings(args)
+    _check_data(experiments, settings)
+    remember(experiments, settings)
+    if args.cluster:
+        from experiments.cluster import Cluster
+
+        do = Cluster(settings, args.jobs, args.partition, args.time, args.gpus)
+    else:
+        do = Local(args.jobs)
+    outcome = run_all(experiments, settings, do, workers=args.jobs)
+    _print_table(experiments, settings)
+    for title, error in outcome.failed.items():
+        print(f"failed: {title}: {error}", file=sys.stderr)
+    print(f"{len(outcome.done)} done, {len(outcome.failed)} failed")
+    return 1 if outcome.failed else 0
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    """Return what was asked for; what a preset says gives way to what the command line says."""
+    preset = QUICK if args.preset else {}
+    own = {
+        key: value
+        for key in ("data", "subset", "epochs", "trials")
+        if (value := getattr(args, key)) is not None
+    }
+    seeds = tuple(range(FIRST_SEED, FIRST_SEED + args.seeds))
+    settings = Settings(output=args.output, data_dir=args.data_dir, device=args.device, seeds=seeds)
+    settings = replace(settings, **{**preset, **own})
+    if args.preset:
+        settings = reduce_data(settings)
+    if settings.data.endswith(".npz"):  # jobs of a cluster may start elsewhere
+        settings = replace(settings, data=os.path.abspath(settings.data))
+    return settings
+
+
+def _check_data(experiments: Sequence[Experiment], settings: Settings) -> None:
+    """Raise ValueError if finished runs are on other images than those of ``--data`` now."""
+    data = load_data(settings.data, settings.data_dir)
+    if settings.subset and settings.subset > len(data.train):
+        raise ValueError(f"--subset is {settings.subset}; {data.name} has {len(data.train)}")
+    for experiment in experiments:
+        for run in (run for group in runs_of(experiment, settings).values() for run in group):
+            results = read_results(run)
+            if results is not None and results["data"]["sha256"] != data.sha256:
+                raise ValueError(
+                    f"{run.folder} is of other images than {settings.data} has now; "
+                    "choose another --output, or delete it"
+                )
+
+
+def _print_table(experiments: Sequence[Experiment], settings: Settings) -> None:
+    """Print what came out, a line a group."""
+    from experiments.groups import read_groups
+
+    for experiment in experiments:
+        print(f"\n{experiment.name}: {experiment.question}")
+        for group in read_groups(experiment, settings):
+            print(f"  {group.label:<34.34}{group.summary}")
+
+
+def _report(args: argparse.Namespace) -> int:
+    from experiments.report import write_report
+
+    asked = recall(args.output)
+    chosen = choose(args.names or ["all"])
+    wanted = [
+        (experiment, asked[experiment.name]) for experiment in chosen if experiment.name in asked
+    ]
+    if not wanted:
+        raise ValueError(f"{args.output} has no runs of these experiments: run them first")
+    for path in write_report(wanted, Path(args.output)):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

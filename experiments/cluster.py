@@ -1,0 +1,72 @@
+"""Do the runs as a job array of SLURM, through submitit.
+
+A job that is preempted, out of time or lost with its node is queued again and goes on from its last
+checkpoint.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import submitit
+
+import interrupt
+from experiments.execute import Clock, Outcome, Task, perform
+from experiments.plan import Settings
+
+
+class Cluster:
+    """Does tasks as jobs of a cluster; see ``execute.run_all``.
+
+    Args:
+        settings: tell the folder of the jobs' logs, which all nodes must see.
+        jobs: how many at once.
+        partition: None for the cluster's default.
+        minutes: time limit of a job; a run that needs longer goes on in another.
+        gpus: of a job.
+    """
+
+    def __init__(
+        self, settings: Settings, jobs: int, partition: str | None, minutes: int, gpus: int
+    ):
+        self._executor = submitit.SlurmExecutor(folder=Path(settings.output).absolute() / "slurm")
+        self._executor.update_parameters(
+            job_name="experiments",
+            partition=partition,
+            time=minutes,
+            gpus_per_node=gpus or None,
+            array_parallelism=jobs,
+            signal_delay_s=90,
+        )
+
+    def __call__(self, tasks: Sequence[Task], outcome: Outcome) -> None:
+        """Submit the tasks and wait for them; if this process ends, the jobs go on."""
+        clock = Clock(tasks)
+        jobs = list(zip(tasks, self._executor.map_array(ClusterTask(), tasks)))
+        print(f"submitted {len(jobs)} jobs, from {jobs[0][1].job_id} on", flush=True)
+        started = time.monotonic()
+        while jobs:
+            ended = [(task, job) for task, job in jobs if job.done()]
+            jobs = [pair for pair in jobs if pair not in ended]
+            waiting = [task for task, _ in jobs]
+            for task, job in ended:
+                error = job.exception()
+                outcome.note(task, str(error).strip().splitlines()[-1] if error else None)
+                seconds = time.monotonic() - started
+                clock.finish(task, seconds, outcome.failed.get(task.title), waiting)
+            clock.show(waiting)
+            time.sleep(1)
+
+
+class ClusterTask(submitit.helpers.Checkpointable):
+    """What a job does; ``Checkpointable`` queues it again, with its task, when time is short."""
+
+    def __call__(self, task: Task) -> None:
+        try:
+            perform(task)
+        except interrupt.Interrupted as interruption:
+            # The cluster takes the node away and will queue the job again; an exception here would
+            # be its result. The checkpoint is written.
+            print(f"stopped by {interruption}", flush=True)
+            os._exit(interruption.status)

@@ -1,0 +1,251 @@
+"""What is to be run: the experiments, their runs, and the folder of each run."""
+
+import importlib
+import io
+import json
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import checkpoint
+import main
+from data import load_data
+from experiments import questions
+
+FINISHED = "finished"  # entry of results.json: how the run ended
+PLAN = "experiments.json"  # in the output folder: what was asked for last, for the report
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says of all runs.
+
+    Attributes:
+        output: folder of all results.
+        data, data_dir, subset: as in ``main.py``.
+        epochs: of every run; None for those that each experiment chooses.
+        seeds: one run of everything for each.
+        trials: of each search.
+        device: as in ``main.py``.
+        preset: its name, for the report; "" for none.
+    """
+
+    output: str = "exps"
+    data: str = "cifar10"
+    data_dir: str = "data"
+    subset: int | None = None
+    epochs: int | None = None
+    seeds: tuple[int, ...] = (42,)
+    trials: int = 20
+    device: str = "auto"
+    preset: str = ""
+
+
+# What can be done in minutes without a download. Enough to see that all works, not to conclude.
+QUICK = {"data": "shapes", "epochs": 2, "trials": 3, "preset": "quick"}
+QUICK_TRAIN, QUICK_TEST = 300, 60  # images; a tenth of the former validates
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        changes: what differs from the defaults of ``main.py`` and of the model, the seed included.
+        folder: of its results.
+    """
+
+    changes: Mapping[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question; the attributes are those of its file (see ``__init__.py``)."""
+
+    name: str
+    module: ModuleType = field(repr=False)
+
+    @property
+    def question(self) -> str:
+        """The first line of the docstring."""
+        return self.module.__doc__.strip().splitlines()[0]
+
+    @property
+    def text(self) -> str:
+        """The rest of the docstring: the problem and what is done."""
+        paragraphs = self.module.__doc__.strip().split("\n\n")[1:]
+        return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+    @property
+    def runs(self) -> Mapping[str, Mapping[str, Any]]:
+        return getattr(self.module, "RUNS", {})
+
+    @property
+    def is_search(self) -> bool:
+        return hasattr(self.module, "suggest")
+
+
+# The order of the report, which is that of the sheets.
+ORDER = (
+    "nonlinearity",
+    "learning_rate",
+    "patch_size",
+    "batch_size",
+    "weight_decay",
+    "optimizer",
+    "embed_dim",
+    "best_resnet18",
+    "best_mlpmixer",
+    "mixer_width",
+    "gradient_flow",
+    "resnet_grid",
+    "feature_maps",
+    "mlp_vs_resnet",
+    "regression_lr",
+    "regression_cnn",
+    "regression_depth_width",
+)
+
+
+def load_experiments() -> dict[str, Experiment]:
+    """Return all experiments in the order of the report; new ones come last."""
+    names = [module.name for module in pkgutil.iter_modules(questions.__path__)]
+    names.sort(key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    return {
+        name: Experiment(name, importlib.import_module(f"experiments.questions.{name}"))
+        for name in names
+    }
+
+
+def choose(names: list[str]) -> list[Experiment]:
+    """Return the experiments of these names, or those that a "group" such as "all" stands for.
+
+    Raises:
+        ValueError: there is none of a name.
+    """
+    known = load_experiments()
+    for name in names:
+        if name != "all" and name not in known:
+            raise ValueError(
+                f"there is no experiment {name!r}; choose from all, {', '.join(known)}"
+            )
+    return [experiment for name, experiment in known.items() if name in names or "all" in names]
+
+
+def runs_of(experiment: Experiment, settings: Settings) -> dict[str, list[Run]]:
+    """Return the runs of an experiment: for each name in the legend one run a seed."""
+    return {
+        label: [make_run(experiment, changes, settings, seed) for seed in settings.seeds]
+        for label, changes in experiment.runs.items()
+    }
+
+
+def make_run(
+    experiment: Experiment, changes: Mapping[str, Any], settings: Settings, seed: int
+) -> Run:
+    """Return a run with its folder, which is named after all that shapes its numbers."""
+    common = {
+        "epochs": settings.epochs or experiment.module.EPOCHS,
+        "data": settings.data,
+        "subset": settings.subset,
+    }
+    merged = {**changes, **common}
+    kind = "_".join([*getattr(experiment.module, "KIND", ()), merged["model"]])
+    folder = Path(settings.output) / kind / _differences(merged) / f"seed={seed}"
+    return Run({**merged, "seed": seed}, folder)
+
+
+def _differences(changes: Mapping[str, Any]) -> str:
+    """Return in words what differs from the defaults, fit for the name of a folder."""
+    defaults = DEFAULTS | _model_defaults(changes["model"])
+    parts = []
+    for key, value in sorted(changes.items()):
+        if key == "model" or value == defaults.get(key):
+            continue
+        if key == "data":
+            value = Path(value).stem
+        elif isinstance(value, float):
+            value = f"{value:g}"
+        elif isinstance(value, list | tuple):
+            value = "-".join(map(str, value))
+        parts.append(f"{key}={value}")
+    return ",".join(parts) or "default"
+
+
+def round_to_two_digits(value: float) -> float:
+    """Return a value that can be typed, and that names a folder exactly."""
+    return float(f"{value:.1e}")
+
+
+DEFAULTS = vars(main.make_parser().parse_args([]))
+
+
+def _model_defaults(model: str) -> dict[str, Any]:
+    path = main.default_path(model)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def read_results(run: Run) -> dict[str, Any] | None:
+    """Return what a run left, or None if it is not finished.
+
+    Raises:
+        ValueError: its results are damaged.
+    """
+    path = run.folder / checkpoint.RESULTS
+    if not path.exists():
+        return None
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete {run.folder}") from error
+    return results if results.get(FINISHED) else None
+
+
+def reduce_data(settings: Settings) -> Settings:
+    """Return the settings with data of a few images, which are written into the output folder."""
+    data = load_data(settings.data, settings.data_dir)
+    path = Path(settings.output) / f"{Path(settings.data).stem}-quick.npz"
+    parts = {"train": data.train.first(QUICK_TRAIN), "test": data.test.first(QUICK_TEST)}
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        **{f"{k}_images": p.images.permute(0, 2, 3, 1).numpy() for k, p in parts.items()},
+        **{f"{k}_labels": p.labels.numpy() for k, p in parts.items()},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_atomically(path, buffer.getbuffer())
+    return replace(settings, data=str(path))
+
+
+def remember(experiments: list[Experiment], settings: Settings) -> None:
+    """Write down what was asked for, so that ``report`` shows just that."""
+    path = Path(settings.output) / PLAN
+    plan = recall(settings.output)
+    plan.update({experiment.name: settings for experiment in experiments})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(path, {name: vars(asked) for name, asked in plan.items()})
+
+
+def recall(output: str) -> dict[str, Settings]:
+    """Return the settings with which each experiment was run last.
+
+    Raises:
+        ValueError: the file that has them is damaged.
+    """
+    path = Path(output) / PLAN
+    if not path.exists():
+        return {}
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: Settings(**asked | {"seeds": tuple(asked["seeds"]), "output": output})
+            for name, asked in plan.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error!r}); delete it and run again") from error

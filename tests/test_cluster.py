@@ -1,0 +1,69 @@
+"""The experiments on a real SLURM of one node, started by slurm.sh.
+
+Skipped where SLURM is not installed or the tests do not run as root.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from test_experiments import arguments, results_below, tiny  # noqa: F401, a fixture
+
+SCRIPT = Path(__file__).parent / "slurm.sh"
+pytestmark = pytest.mark.skipif(
+    not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))) or os.geteuid() != 0,
+    reason="SLURM is not installed here, or this is not root",
+)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The environment in which the commands of SLURM find it."""
+    folder = tmp_path_factory.mktemp("slurm")
+    started = subprocess.run([SCRIPT, "start", folder], capture_output=True, text=True, check=False)
+    if started.returncode != 0:
+        pytest.skip(f"SLURM does not start here: {started.stderr.strip()}")
+    name, _, value = started.stdout.strip().partition("=")
+    yield os.environ | {name: value, "OMP_NUM_THREADS": "1"}
+    subprocess.run([SCRIPT, "stop", folder], check=True)
+
+
+def run_on(slurm, data, output):
+    words = arguments("regression_cnn", data, output, "--epochs", "400")
+    # Without accounting submitit warns that sacct has nothing to say.
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "experiments", *words, "--cluster", "slurm",
+         "--gpus", "0", "--time", "10"],
+        cwd=ROOT, env=slurm, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def test_a_job_that_is_requeued_ends_as_if_it_had_not_been(slurm, tiny, tmp_path):  # noqa: F811
+    """SLURM takes the node away in the middle, and queues the job again."""
+    interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
+    first = run_on(slurm, tiny, interrupted)
+    deadline = time.monotonic() + 240
+    while not list(interrupted.rglob("results.json")):
+        assert time.monotonic() < deadline, first.communicate()[0]
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.05)
+    running = ["squeue", "--noheader", "--states", "running", "--format", "%i"]
+    job = subprocess.check_output(running, env=slurm, text=True).strip()
+    subprocess.run(["scontrol", "requeue", job], check=True, env=slurm)
+    second = run_on(slurm, tiny, whole)  # meanwhile: a job is requeued two minutes later
+    for process in (second, first):
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output
+        assert "1 done, 0 failed" in output
+    epochs = [len(r["train_mae"]) for r in results_below(interrupted).values()]
+    assert epochs == [400]
+    assert "stopped by SIGTERM" in "".join(
+        path.read_text() for path in (interrupted / "slurm").glob("*_log.out")
+    )
+    assert results_below(interrupted) == results_below(whole)
