@@ -124,7 +124,7 @@ def load_experiments() -> dict[str, Experiment]:
 
 
 def choose(names: list[str]) -> list[Experiment]:
-    """Return the experiments of these names, or those that a "group" such as "all" stands for.
+    """Return the experiments of these names; "all" stands for every one.
 
     Raises:
         ValueError: there is none of a name.

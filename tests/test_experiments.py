@@ -348,7 +348,7 @@ def test_the_numbers_of_the_report_are_those_of_the_results(done):
     assert f"{mean:.1%} ± {deviation:.1%}" in row
 
 
-def test_a_report_says_what_is_not_finished(done, tiny, tmp_path):
+def test_a_report_says_what_is_not_finished(done, tiny):
     experiment = plan.load_experiments()["nonlinearity"]
     settings = plan.Settings(output=str(done), data=str(tiny), epochs=2, seeds=(42, 43, 44))
     assert read_groups(experiment, settings).missing == 3
