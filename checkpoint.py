@@ -25,7 +25,7 @@ try:
 except ImportError:  # Windows
     import msvcrt
 
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 RESULTS, BEST_MODEL = "results.json", "best_model.pt"
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "previous_checkpoint.pt"

@@ -11,6 +11,7 @@ Sources:
 3. torchvision's ``RandomResizedCrop``: the distribution of the crops and the resampling.
 """
 
+import functools
 import hashlib
 import http.client
 import math
@@ -25,9 +26,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shapes import CLASSES as SHAPES
 from shapes import draw_shapes
 
 SIZE = 32  # pixels
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 MEAN = (0.49139968, 0.48215841, 0.44653091)  # of CIFAR-10's red, green and blue, in [0, 1]
 STD = (0.24703223, 0.24348513, 0.26158784)
 SCALE = (0.8, 1.0)  # area of a crop, as a share of the image
@@ -62,7 +76,7 @@ class DataSet:
     Attributes:
         name: for titles and results.
         train, val, test: disjoint splits.
-        num_classes: labels are smaller than this.
+        class_names: of each label; an ``.npz`` file does not say them, and its labels stay numbers.
         sha256: of all images and labels; two sets with the same one are the same.
         split: in words, how train and val were separated.
     """
@@ -71,9 +85,14 @@ class DataSet:
     train: Split
     val: Split
     test: Split
-    num_classes: int
+    class_names: tuple[str, ...]
     sha256: str
     split: str
+
+    @property
+    def num_classes(self) -> int:
+        """Labels are smaller than this."""
+        return len(self.class_names)
 
 
 def load_data(source: str, data_dir: str | Path = "data") -> DataSet:
@@ -88,15 +107,15 @@ def load_data(source: str, data_dir: str | Path = "data") -> DataSet:
         OSError: a file that cannot be read, or CIFAR-10 that cannot be downloaded.
     """
     if source == "cifar10":
-        return _data_set("CIFAR-10", read_cifar10(Path(data_dir)), num_classes=10)
+        return _data_set("CIFAR-10", read_cifar10(Path(data_dir)), CIFAR10_CLASSES)
     if source == "shapes":
-        return _data_set("shapes", draw_shapes(), num_classes=10)
+        return _data_set("shapes", draw_shapes(), SHAPES)
     if source.endswith(".npz"):
         arrays = read_npz(Path(source))
         num_classes = 1 + max(
             int(labels.max()) for name, labels in arrays.items() if name.endswith("labels")
         )
-        return _data_set(Path(source).stem, arrays, num_classes)
+        return _data_set(Path(source).stem, arrays, tuple(map(str, range(num_classes))))
     raise ValueError(f"{source!r} is no data set; choose cifar10, shapes or the path of an .npz")
 
 
@@ -233,12 +252,12 @@ def _check_part(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndar
     return labels.reshape(-1)
 
 
-def _data_set(name: str, arrays: dict[str, np.ndarray], num_classes: int) -> DataSet:
+def _data_set(name: str, arrays: dict[str, np.ndarray], class_names: tuple[str, ...]) -> DataSet:
     """Build the three splits from arrays (N, S, S, 3) and (N,)."""
     digest = hashlib.sha256()
     for key in sorted(arrays):
         values = arrays[key] if key.endswith("images") else arrays[key].astype("<i8")
-        digest.update(np.ascontiguousarray(values))
+        digest.update(np.ascontiguousarray(values).data)
     splits = {
         part: Split(
             torch.from_numpy(arrays[f"{part}_images"]).permute(0, 3, 1, 2).contiguous(),
@@ -255,7 +274,7 @@ def _data_set(name: str, arrays: dict[str, np.ndarray], num_classes: int) -> Dat
         splits["val"] = Split(images[val], labels[val])
         split = SPLIT
     return DataSet(
-        name=name, num_classes=num_classes, sha256=digest.hexdigest(), split=split, **splits
+        name=name, class_names=class_names, sha256=digest.hexdigest(), split=split, **splits
     )
 
 
@@ -325,9 +344,15 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 def normalize(images: Tensor) -> Tensor:
     """Map images (B, 3, S, S) in [0, 255] to about mean 0 and deviation 1 in each channel."""
-    mean = images.new_tensor(MEAN).view(3, 1, 1) * 255
-    std = images.new_tensor(STD).view(3, 1, 1) * 255
+    mean, std = _channel_statistics(images.device, images.dtype)
     return (images - mean) / std
+
+
+@functools.cache
+def _channel_statistics(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation, each (3, 1, 1); brought to a device once, a GPU waits for it."""
+    mean, std = (torch.tensor(values, dtype=dtype, device=device) * 255 for values in (MEAN, STD))
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
 def draw_crop_boxes(number: int, generator: torch.Generator | None = None) -> Tensor:

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 from tqdm import tqdm
 
+import board
 import checkpoint
 import interrupt
 from config import MODELS, build_model, default_path, read_config
@@ -59,6 +60,7 @@ FREE_ARGUMENTS = {
     "precision",
     "print_every",
     "resume",
+    "tensorboard",
     "visualize",
 }
 
@@ -192,11 +194,12 @@ def evaluate(
 
 
 def _bar(dataloader: Iterable[Any], what: str, done: int = 0) -> tqdm:
-    """Show a bar that fits into 80 columns and disappears; nothing where there is no terminal."""
+    """Show a bar that fits into 80 columns and disappears, in a terminal or a notebook."""
     bar_format = "{desc} {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
-    return tqdm(
-        dataloader, desc=what, initial=done, bar_format=bar_format, leave=False, disable=None
-    )
+    # A notebook is no terminal and has no width, but it draws a line again as one does. On its
+    # standard error the line would be red.
+    place = {"file": sys.stdout, "ncols": 80} if "ipykernel" in sys.modules else {"disable": None}
+    return tqdm(dataloader, desc=what, initial=done, bar_format=bar_format, leave=False, **place)
 
 
 def _train_means(epoch: int, progress: Progress, optimizer: Optimizer) -> tuple[float, float]:
@@ -234,6 +237,7 @@ class Run:
     epoch: int = 0  # epochs that are done
     progress: Progress = field(default_factory=Progress)  # in the epoch after those
     best: dict[str, Tensor] = field(default_factory=dict)  # weights of the best epoch, on the CPU
+    board: Any = None  # of TensorBoard
 
     @property
     def logdir(self) -> Path:
@@ -261,6 +265,8 @@ def prepare(args: argparse.Namespace) -> Run:
         ValueError: an argument, the configuration, the data or the checkpoint is wrong.
         OSError: a file cannot be read, or the folder of the run cannot be written to.
     """
+    if args.tensorboard:
+        board.require()  # before a folder is made, or emptied
     device = pick_device(args.device)
     precision = pick_precision(args.precision, device)
     args = argparse.Namespace(**{**vars(args), "device": str(device)})  # no longer "auto"
@@ -271,7 +277,7 @@ def prepare(args: argparse.Namespace) -> Run:
     data = load_data(args.data, args.data_dir)
     _check_fit(data, config_path, config, args)
 
-    model = model.to(device, memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     if args.compile:
         model.compile()
     train_split = data.train.first(args.subset or len(data.train))
@@ -296,6 +302,8 @@ def prepare(args: argparse.Namespace) -> Run:
     )
     if checkpoint.open_folder(run.logdir, args.resume, args.overwrite):
         _restore(run)
+    if args.tensorboard:
+        run.board = board.open_board(run.logdir, run.results)
     return run
 
 
@@ -409,8 +417,8 @@ def fit(run: Run) -> dict[str, Any]:
         "test",
         precision=run.precision,
     )
-    if interrupt.pending():
-        raise interrupt.pending()
+    if (interruption := interrupt.pending()) is not None:
+        raise interruption
     run.results["test_loss"], run.results["test_acc"] = test_loss, test_acc
     checkpoint.write_json(run.logdir / checkpoint.RESULTS, run.results)
     return run.results
@@ -442,9 +450,10 @@ def fit_epoch(run: Run) -> None:
     valid_loss, valid_acc, valid_seconds = evaluate(
         epoch, run.model, run.val_batches, args, precision=run.precision
     )
-    if interrupt.pending():  # the numbers above are of a part of the images
+    if (interruption := interrupt.pending()) is not None:
+        # The numbers above are of a part of the images.
         _save_checkpoint(run)
-        raise interrupt.pending()
+        raise interruption
     is_best = valid_acc > max(results["valid_accs"], default=-1.0)
     for key, value in (
         ("train_losses", train_loss),
@@ -465,6 +474,8 @@ def fit_epoch(run: Run) -> None:
     if is_best:
         checkpoint.save(run.logdir / checkpoint.BEST_MODEL, run.best)
     checkpoint.write_json(run.logdir / checkpoint.RESULTS, results)
+    if run.board is not None:
+        board.add_epoch(run.board, results, epoch)
     print(
         f"epoch {epoch:>3}/{args.epochs}  train loss {train_loss:.3f} acc {train_acc:.3f}  "
         f"valid loss {valid_loss:.3f} acc {valid_acc:.3f}  {train_seconds:5.1f} s"
@@ -572,7 +583,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--subset",
         type=positive_int,
         metavar="N",
-        help="train on N images only, for slow machines",
+        help="train on N images only, for slow machines; default: all",
     )
     how = parser.add_argument_group("how to train")
     how.add_argument("--epochs", type=positive_int, default=15, metavar="N", help="default: 15")
@@ -653,6 +664,11 @@ def make_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="draw the learning curves, and the first layer of resnet18 and mlpmixer",
     )
+    results.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="show the curves in TensorBoard during training, and these figures after it",
+    )
     return parser
 
 
@@ -711,11 +727,14 @@ def _run(args: argparse.Namespace) -> int:
             f"{sum(results['train_seconds']):.1f} s of training; "
             f"results.json, best_model.pt and checkpoint.pt are in {args.logdir}"
         )
-        if args.visualize:
+        if args.visualize or args.tensorboard:
             generate_plots([args.logdir], [args.model], args.logdir)
-            if hasattr(run.model, "visualize"):
-                run.model.visualize(args.logdir, trained_on=data["name"])
-            print(f"figures: {', '.join(sorted(path.name for path in run.logdir.glob('*.png')))}")
+            if callable(visualize := getattr(run.model, "visualize", None)):
+                visualize(args.logdir, trained_on=data["name"])
+            figures = sorted(run.logdir.glob("*.png"))
+            print(f"figures: {', '.join(path.name for path in figures)}")
+            if run.board is not None:
+                board.add_figures(run.board, results, figures)
     except (Diverged, NotImplementedError) as error:
         return _say(f"stopped: {error}", 1)
     except OSError as error:

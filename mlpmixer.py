@@ -254,7 +254,7 @@ class MLPMixer(nn.Module):
         Returns:
             The path of the figure, ``logdir/token_mixing_units.png``.
         """
-        weight = self.blocks[0].mlp_tokens.fc1.weight.detach().float().cpu()
+        weight = self.get_parameter("blocks.0.mlp_tokens.fc1.weight").detach().float().cpu()
         grid = self.patchemb.grid_size
         units = weight.reshape(-1, grid, grid)[_order_of_units(weight, grid)].numpy()
         picture = _tile_pairs(units)

@@ -106,12 +106,12 @@ class ResNet18(nn.Module):
         standardised = (kernels - mean) / deviation.clamp(min=1e-12)
         grey = kernels.mean(dim=1, keepdim=True)
 
-        figure = Figure(figsize=(11, 4.6), layout="constrained")
+        figure = Figure(figsize=(11, 4.6))
+        figure.set_layout_engine("constrained", wspace=0.12)
         figure.suptitle(
             "ResNet18: the 64 kernels of the first convolution, 3 x 3 weights each"
             + (f", trained on {trained_on}" if trained_on else "")
         )
-        figure.get_layout_engine().set(wspace=0.06)
         axes = figure.subplots(1, 3)
         axes[0].imshow(_tile((kernels / largest + 1) / 2, gap=1.0))
         axes[0].set_title("RGB, one scale for all kernels")

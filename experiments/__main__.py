@@ -30,7 +30,7 @@ FIRST_SEED = 42
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(
-        prog="experiments",
+        prog="python -m experiments",
         description="The experiments of the reports: train, draw, write.",
         epilog="example: python -m experiments run nonlinearity --seeds 3 && "
         "python -m experiments report",
@@ -38,7 +38,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("list", help="show all experiments")
 
-    run = commands.add_parser("run", help="train what is not trained yet", allow_abbrev=False)
+    run = commands.add_parser(
+        "run",
+        help="train what is not trained yet",
+        epilog="example: python -m experiments run learning_rate patch_size --seeds 3 --jobs 2",
+        allow_abbrev=False,
+    )
     run.add_argument("names", nargs="+", metavar="NAME", help="an experiment, or all")
     what = run.add_argument_group("what to train on, and for how long")
     what.add_argument(
@@ -47,8 +52,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="quick: 300 images of shapes, 2 epochs, 3 trials; or of --data, and so on",
     )
     what.add_argument("--data", metavar="SOURCE", help="as in main.py; default: cifar10")
-    what.add_argument("--data_dir", default="data", metavar="DIR", help="default: data")
-    what.add_argument("--subset", type=positive_int, metavar="N", help="as in main.py")
+    what.add_argument(
+        "--data_dir", default="data", metavar="DIR", help="where cifar10 is kept; default: data"
+    )
+    what.add_argument(
+        "--subset", type=positive_int, metavar="N", help="train on N images only; default: all"
+    )
     what.add_argument(
         "--epochs", type=positive_int, metavar="N", help="default: each experiment's own"
     )
@@ -68,21 +77,29 @@ def make_parser() -> argparse.ArgumentParser:
     where.add_argument(
         "--cluster", choices=["slurm"], help="submit a job array; --jobs bounds the jobs at once"
     )
-    where.add_argument("--partition", metavar="NAME", help="of the cluster")
+    where.add_argument(
+        "--partition", metavar="NAME", help="of the cluster; default: the cluster's own"
+    )
     where.add_argument(
         "--time", type=positive_int, default=180, metavar="MINUTES", help="of a job; default: 180"
     )
     where.add_argument("--gpus", type=int, default=1, metavar="N", help="of a job; default: 1")
     _add_output(run)
 
-    report = commands.add_parser("report", help="write report.pdf and report.md")
+    report = commands.add_parser(
+        "report",
+        help="write report.pdf and report.md",
+        epilog="example: python -m experiments report learning_rate patch_size",
+    )
     report.add_argument("names", nargs="*", metavar="NAME", help="default: all that were run")
     _add_output(report)
     return parser
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", default="exps", metavar="DIR", help="default: exps")
+    parser.add_argument(
+        "--output", default="exps", metavar="DIR", help="of all runs, and the report; default: exps"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,12 +137,13 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from experiments.execute import Local, run_all
+    from experiments.execute import Executor, Local, run_all
 
     experiments = choose(args.names)
     settings = _settings(args)
     _check_data(experiments, settings)
     remember(experiments, settings)
+    do: Executor
     if args.cluster:
         from experiments.cluster import Cluster
 

@@ -35,37 +35,84 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    handout = commands.add_parser("handout", help="make the students' version of an assignment")
-    handout.add_argument("assignment")
-    handout.add_argument("--output", type=Path, help="default: dist/ASSIGNMENT-handout.zip")
+    handout = _add_command(
+        commands,
+        "handout",
+        "make the students' version of an assignment",
+        "handout cifar10 --output cifar10.zip",
+    )
+    handout.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: dist/ASSIGNMENT-handout.zip"
+    )
 
-    build = commands.add_parser("build", help="make the zip file for Gradescope")
-    build.add_argument("assignment")
-    build.add_argument("--output", type=Path, help="default: dist/ASSIGNMENT-autograder.zip")
+    build = _add_command(
+        commands, "build", "make the zip file for Gradescope", "build cifar10 --output grader.zip"
+    )
+    build.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: dist/ASSIGNMENT-autograder.zip"
+    )
 
-    marks = commands.add_parser("grade", help="grade submissions; exit status 0 for full marks")
-    marks.add_argument("assignment")
+    marks = _add_command(
+        commands,
+        "grade",
+        "grade submissions; exit status 0 for full marks",
+        "grade cifar10 submissions/* --jobs 4 --csv marks.csv",
+    )
     marks.add_argument(
         "submissions", nargs="+", type=Path, metavar="SUBMISSION", help="folder or zip"
     )
-    marks.add_argument("--jobs", type=int, default=1, help="submissions at a time; default: 1")
-    marks.add_argument("--csv", type=Path, help="write a row for each submission")
-    marks.add_argument("--results", type=Path, help="write Gradescope's results.json, for one")
     marks.add_argument(
-        "--expected", type=Path, help="what the solution computes; default: compute it now"
+        "--jobs", type=int, default=1, metavar="N", help="submissions at a time; default: 1"
+    )
+    marks.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each submission")
+    marks.add_argument(
+        "--results", type=Path, metavar="FILE", help="write Gradescope's results.json, for one"
     )
     marks.add_argument(
-        "--deadline", type=float, default=480, help="seconds for a submission; default: 480"
+        "--expected",
+        type=Path,
+        metavar="DIR",
+        help="what the solution computes; default: compute it now",
+    )
+    marks.add_argument(
+        "--deadline",
+        type=float,
+        default=480,
+        metavar="SECONDS",
+        help="for a submission; default: 480",
     )
     marks.add_argument(
         "--always-succeed", action="store_true", help="exit status 0 whatever the marks"
     )
 
-    mutants = commands.add_parser("mutants", help="grade wrong solutions: are all of them caught?")
-    mutants.add_argument("assignment")
-    mutants.add_argument("--sample", type=int, help="only so many, spread over all")
-    mutants.add_argument("--jobs", type=int, default=1, help="mutants at a time; default: 1")
+    mutants = _add_command(
+        commands,
+        "mutants",
+        "grade wrong solutions: are all of them caught?",
+        "mutants cifar10 --sample 20 --jobs 4",
+    )
+    mutants.add_argument(
+        "--sample", type=int, metavar="N", help="only so many, spread over all; default: all"
+    )
+    mutants.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="mutants at a time; default: 1"
+    )
     return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, what: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command, whose first argument is an assignment."""
+    command = commands.add_parser(
+        name,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}",
+        epilog=f"example: python -m grader {example}",
+    )
+    names = sorted(path.parent.name for path in (ROOT / "grader").glob("*/manifest.py"))
+    command.add_argument("assignment", help=", ".join(names))
+    return command
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -435,27 +435,51 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"solution.py: error: {message}\n")
 
 
+# What the help says of a field of NetworkConfiguration.
+LAYERS = {
+    "n_channels": "filters of each convolution",
+    "kernel_sizes": "pixels, of each convolution",
+    "strides": "pixels, of each convolution",
+    "dense_hiddens": "units of each hidden layer",
+}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser(
-        description="Predict the class index of images as a number.", allow_abbrev=False
+        description="Predict the class index of images as a number.",
+        epilog="example: python solution.py --network cnn --data shapes --epochs 5",
+        allow_abbrev=False,
     )
     layers = NetworkConfiguration()
     parser.add_argument(
-        "--data", default="cifar10", help="cifar10, shapes or a file.npz; default: cifar10"
+        "--data",
+        default="cifar10",
+        metavar="SOURCE",
+        help="cifar10 (downloaded), shapes (drawn, needs no network) or the path of an .npz file; "
+        "default: cifar10",
     )
     parser.add_argument("--network", default="mlp", choices=NETWORKS, help="default: mlp")
     for name, values in layers._asdict().items():
         default = " ".join(map(str, values))
         parser.add_argument(
-            f"--{name}", type=int, nargs="+", default=values, help=f"default: {default}"
+            f"--{name}",
+            type=int,
+            nargs="+",
+            default=values,
+            metavar="N",
+            help=f"{LAYERS[name]}; default: {default}",
         )
     parser.add_argument("--activation", default="relu", choices=ACTIVATIONS, help="default: relu")
-    parser.add_argument("--lr", type=float, default=0.001, help="default: 0.001")
-    parser.add_argument("--batch_size", type=int, default=128, help="default: 128")
-    parser.add_argument("--epochs", type=int, default=50, help="default: 50")
+    parser.add_argument("--lr", type=float, default=0.001, metavar="X", help="default: 0.001")
     parser.add_argument(
-        "--logdir", help="for logs.json and mae.png; default: exps/regression_NETWORK"
+        "--batch_size", type=int, default=128, metavar="N", help="images; default: 128"
+    )
+    parser.add_argument("--epochs", type=int, default=50, metavar="N", help="default: 50")
+    parser.add_argument(
+        "--logdir",
+        metavar="DIR",
+        help="for logs.json and mae.png; default: exps/regression_NETWORK",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the logs in --logdir")
     return parser

@@ -1,23 +1,169 @@
-"""What the README promises."""
+"""What the README promises: every command in it is run, and what it says exists."""
 
 import argparse
+import functools
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 
+import pytest
+
+import benchmarks.__main__
 import experiments.__main__
 import grader.__main__
 import main
+import mistakes
 
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+PROGRAMS = {
+    "main.py": main,
+    "mistakes.py": mistakes,
+    "-m experiments": experiments.__main__,
+    "-m grader": grader.__main__,
+    "-m benchmarks": benchmarks.__main__,
+}
+OF_SLURM = {"--gres", "--time", "--signal", "--wrap"}
+# What makes a command small. The last value of a flag is the one that counts.
+SMALLER = {
+    "main.py": "--data bands.npz --epochs 1 --device cpu --precision float32",
+    "-m experiments run": "--preset quick --data bands.npz --seeds 1 --device cpu",
+    "-m grader mutants": "--sample 2 --jobs 2",
+    "-m benchmarks training": "--images 256 --repeats 1 --models mlp --workers 0",
+    "-m benchmarks growth": "--images 256 --repeats 1",
+    "-m benchmarks accuracy": "--data bands.npz --epochs 1 --seeds 1",
+    "-m benchmarks numpy_layers": "--repeats 1",
+}
+OTHERS = {"test.py", "-m experiments list", "-m experiments report", "-m grader handout"} | {
+    "-m grader build",
+    "-m grader grade",
+    "mistakes.py",
+}
+
+
+def name_of(command):
+    """The program of a command, and its own command if it has one."""
+    found = re.match(r"python (-m \w+(?: [a-z_]+)?|\w+\.py)", command)
+    return found and found[1]
 
 
 def test_ci_installs_and_tests_with_the_commands_of_the_readme():
     """Word for word, but for CI's quieter output."""
-    (command,) = re.findall(r"^python3 -m venv .*pytest$", README, re.MULTILINE)
+    (command,) = [command for command in COMMANDS if command.endswith("pytest")]
     install, test = command.rsplit(" && ", 1)
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace("install -q", "install")
     assert install in ci and test in ci
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, small_npz):
+    """A copy of the project, with data for it and two submissions, one of them wrong."""
+    folder = tmp_path_factory.mktemp("fresh") / "project"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode != 0:
+        pytest.skip("this is no git repository, and nothing says which files are the project's")
+    for name in listed.stdout.splitlines():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copy(small_npz, folder / "bands.npz")
+    for name in ("ada", "bo"):
+        submission = folder / "submissions" / name
+        submission.mkdir(parents=True)
+        for file in ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py"):
+            shutil.copy(ROOT / file, submission)
+    loss = submission / "utils.py"
+    wrong = loss.read_text().replace(
+        "_mean(log_normalizer - target,", "_mean(target - log_normalizer,"
+    )
+    loss.write_text(wrong)
+    return folder
+
+
+@functools.cache
+def run(command, project):
+    """Run a command once, as a shell does, with this Python; return its status and its output."""
+    environment = os.environ | {
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    }
+    done = subprocess.run(
+        command, shell=True, cwd=project, capture_output=True, text=True, env=environment
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+RUN = [command for command in COMMANDS if name_of(command)]
+
+
+def smaller(command):
+    """The command as it is run here."""
+    name = name_of(command)
+    assert name in SMALLER or name in OTHERS, "no rule says how to run this command in a test"
+    return f"{command} {SMALLER.get(name, '')}"
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_every_command_of_the_readme_does_what_it_says(command, project):
+    """In the order of the README: later ones use what earlier ones have left."""
+    status, printed = run(smaller(command), project)
+    expected = 1 if "-m grader grade" in command else 0  # one of the submissions is wrong
+    assert status == expected, printed
+    assert "Traceback" not in printed
+    for line in re.findall(r"^\S+\.(?:zip|pdf|md|png)$", printed, re.MULTILINE):
+        assert (project / line).exists()
+
+
+def test_the_first_training_works_as_the_first_screen_says_it(project):
+    """Without the installation, which CI does with the same words."""
+    (command,) = [command for command in COMMANDS if command.endswith("--data shapes")]
+    install, train = command.rsplit(" && ", 1)
+    assert install == "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
+    train = train.replace(".venv/bin/", "")
+    status, printed = run(f"{train} --epochs 1 --logdir exps/shapes", project)
+    assert status == 0 and "shapes: 9,000 images train" in printed, printed
+
+
+def test_no_command_is_left_out():
+    """Those that install are run by CI, that of SLURM by test_cluster.py."""
+    assert [command for command in COMMANDS if command not in RUN] == [
+        next(command for command in COMMANDS if command.endswith("main.py --data shapes")),
+        next(command for command in COMMANDS if command.endswith("-m pytest")),
+        next(command for command in COMMANDS if command.startswith("sbatch ")),
+    ]
+
+
+def without_numbers(text):
+    """What is printed, but for its numbers, the hardware and white space."""
+    text = re.sub(r"\(.*?threads\)", "(HARDWARE)", text.removesuffix("  *"))
+    return re.sub(r"\s+", " ", re.sub(r"[\d,.]*\d", "N", text)).strip()
+
+
+@pytest.mark.parametrize(
+    "first, commands",
+    [
+        ("mlp: 3,709,194", ["python main.py --model mlp --visualize"]),
+        ("dist/cifar10-handout.zip", [c for c in RUN if re.search("handout|build|grade c", c)]),
+    ],
+    ids=["training", "grading"],
+)
+def test_what_the_readme_shows_is_what_is_printed(first, commands, project):
+    """Every line of it, but for the numbers, the hardware and the stars of the best epochs."""
+    (shown,) = [block for language, block in BLOCKS if not language and block.startswith(first)]
+    printed = "".join(run(smaller(command), project)[1] for command in commands)
+    printed = printed.replace("bands:", "CIFAR-10:")
+    found = {without_numbers(line) for line in printed.splitlines()}
+    lines = [without_numbers(line) for line in shown.splitlines() if line != "..."]
+    assert lines and [line for line in lines if line not in found] == []
 
 
 def options_of(parser):
@@ -31,14 +177,31 @@ def options_of(parser):
 
 
 def test_every_flag_in_the_readme_exists():
-    programs = main, grader.__main__, experiments.__main__
-    options = set().union(*(options_of(program.make_parser()) for program in programs))
+    options = set().union(*(options_of(program.make_parser()) for program in PROGRAMS.values()))
     flags = set(re.findall(r"(?<![-\w])--[a-z_]+", README))
-    assert flags and flags <= options
+    assert flags and flags <= options | OF_SLURM
+
+
+def inline_commands():
+    """Commands inside a line of text, also those that stand in a table."""
+    spans = re.findall(r"`(python [^`]+)`", README)
+    return [span for span in spans if name_of(span) and name_of(span) != "test.py"]
+
+
+@pytest.mark.parametrize("command", sorted(set(inline_commands())))
+def test_every_command_inside_a_sentence_can_be_read_by_its_program(command):
+    words = shlex.split(command)[1:]
+    first = 2 if words[0] == "-m" else 1
+    parser = PROGRAMS[" ".join(words[:first])].make_parser()
+    try:
+        parser.parse_args(words[first:])
+    except SystemExit as end:
+        assert end.code == 0  # of --help
 
 
 def test_every_file_in_the_readme_exists():
-    names = set(re.findall(r"`([a-z0-9_/]+\.(?:py|txt|json))`", README))
-    names -= {"results.json", "manifest.py"}  # of a run, and of an assignment
+    names = set(re.findall(r"`([a-zA-Z0-9_/]+\.(?:py|txt|json|ipynb|md))`", README))
+    names |= set(re.findall(r"\]\(([^)]+)\)", README))
+    names -= {"results.json", "model_configs/NAME.json", "exps/report.md"}
     missing = [name for name in names if not (ROOT / name).exists()]
     assert names and missing == []

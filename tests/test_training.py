@@ -1,6 +1,7 @@
 """Training, evaluation, and what a run leaves behind."""
 
 import argparse
+import contextlib
 import copy
 import json
 import os
@@ -12,12 +13,15 @@ import time
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import main
-from data import Batches, load_data
-from main import Diverged, evaluate, fit, parse_args, prepare, train
+from data import Batches, Split, load_data
+from main import Diverged, Progress, evaluate, fit, parse_args, prepare, train
 from mlp import MLP
+from mlpmixer import MLPMixer
+from resnet18 import ResNet18
 from utils import cross_entropy_loss
 
 from conftest import ROOT, without_times
@@ -112,6 +116,90 @@ def test_every_epoch_of_the_projects_own_batches_has_an_order_of_its_own(small_n
         train(epoch, model, batches, still, NotebookArguments())
     first, second, again = seen[: len(batches)], seen[len(batches) : -len(batches)], seen[-5:]
     assert first == again and first != second
+
+
+class Transfers(TorchDispatchMode):
+    """Notes operations that bring something from the CPU to a device, with the step they are in."""
+
+    def __init__(self, progress):
+        super().__init__()
+        self.progress, self.seen = progress, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [value for value in (*args, result) if isinstance(value, torch.Tensor)]
+        devices = {tensor.device.type for tensor in tensors}
+        # lift_fresh: a tensor of numbers that stand in the program.
+        if len(devices) > 1 or (func is torch.ops.aten.lift_fresh.default and devices != {"cpu"}):
+            self.seen.append((self.progress.steps, func))
+        return result
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda: MLP(3072, [16], 10),
+        lambda: ResNet18(),
+        lambda: MLPMixer(10, 32, 8, 16, 2, drop_rate=0.1, drop_path_rate=0.1),
+    ],
+    ids=["mlp", "resnet18", "mlpmixer"],
+)
+@pytest.mark.parametrize("print_every", [4, 1000])
+def test_no_step_waits_for_the_device_before_the_log_line(model, print_every, monkeypatch):
+    """On the device "meta", whose tensors have a shape and no numbers: whoever reads one fails.
+
+    What is sent there would be noticed only by its slowness: a GPU has to end all of its work
+    before it takes pageable memory. The first batch may send what every epoch sends once.
+    """
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # has no meta
+    images = torch.zeros(640, 3, 32, 32, dtype=torch.uint8, device="meta")
+    labels = torch.zeros(640, dtype=torch.long, device="meta")
+    batches = Batches(Split(images, labels), 64, training=True)
+    network = model().to("meta")
+    args = NotebookArguments()
+    args.device, args.print_every = "meta", print_every
+    progress = Progress()
+    # The optimizer that is not fused: the fused one has no meta either.
+    optimizer = torch.optim.AdamW(network.parameters(), fused=False)
+    with Transfers(progress) as transfers, pytest.raises(NotImplementedError, match="no data"):
+        train(1, network, batches, optimizer, args, progress=progress)
+    assert progress.steps == min(print_every, len(batches))
+    assert [(step, func) for step, func in transfers.seen if step > 0] == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("model", ["mlp", "resnet18", "mlpmixer"])
+def test_cuda_sees_no_step_that_waits_either(model, small_npz, tmp_path):
+    run = prepare(
+        parse_args(
+            [
+                *("--model", model, "--data", str(small_npz), "--batch_size", "16"),
+                *("--device", "cuda", "--precision", "bfloat16", "--logdir", str(tmp_path)),
+            ]
+        )
+    )
+    train(1, run.model, run.train_batches, run.optimizer, run.args, precision=run.precision)
+    torch.cuda.synchronize()
+    progress = Progress()
+
+    def forbid(*_):  # from the second step on: the first one sends what an epoch sends once
+        torch.cuda.set_sync_debug_mode("error" if progress.steps > 0 else "default")
+
+    run.optimizer.register_step_pre_hook(forbid)
+    try:
+        with contextlib.suppress(RuntimeError):  # the means at the end of the epoch
+            train(
+                2,
+                run.model,
+                run.train_batches,
+                run.optimizer,
+                run.args,
+                precision=run.precision,
+                progress=progress,
+            )
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert progress.steps == len(run.train_batches)
 
 
 def test_a_loss_that_is_not_finite_stops_at_the_next_log_line_and_names_the_place():

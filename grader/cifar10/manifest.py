@@ -16,13 +16,18 @@ POINTS = {"1": 5, "2": 15, "3": 20, "4.1": 5}
 # What else students receive, as it is; README.md comes from this folder.
 HANDOUT = (
     "main.py",
+    "main.ipynb",
+    "mistakes.py",
     "data.py",
     "shapes.py",
     "config.py",
     "checkpoint.py",
     "device.py",
     "interrupt.py",
+    "board.py",
     "test.py",
+    "docs/assignment.md",
+    "docs/devoir.md",
     "model_configs/mlp.json",
     "model_configs/resnet18.json",
     "model_configs/mlpmixer.json",

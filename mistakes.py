@@ -1,0 +1,185 @@
+"""Look at the mistakes of a trained model.
+
+    python mistakes.py exps/resnet18
+
+draws the validation images that it got wrong, those first of which it was most certain.
+
+Shapes: N images, K classes, S = 32 pixels.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+import checkpoint
+from config import build_model
+from data import Batches, DataSet, Split, load_data
+from device import pick_device
+from main import Parser
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The images that a model got wrong, those first of which it was most certain.
+
+    Attributes:
+        split: the images and their labels.
+        predictions: (N,) the classes that the model took them for.
+        probabilities: (N,) that the model gave to those.
+        images_in_all: how many images it has seen.
+    """
+
+    split: Split
+    predictions: Tensor
+    probabilities: Tensor
+    images_in_all: int
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+
+def load_best_model(logdir: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the model of a run with the weights of its best epoch, and its results.
+
+    Args:
+        logdir: folder of a run, finished or not.
+
+    Returns:
+        The model on the CPU, in evaluation mode, and the content of results.json.
+
+    Raises:
+        ValueError: the files in the folder are not those of a run.
+        OSError: the folder has no results.json or best_model.pt.
+    """
+    path = Path(logdir) / checkpoint.RESULTS
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        model = build_model(path, results["model"], results["model_config"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the results.json of a run") from error
+    path = Path(logdir) / checkpoint.BEST_MODEL
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # of damaged bytes PyTorch raises what it likes
+        raise ValueError(f"{path} does not hold the weights of {results['model']}") from error
+    return model.eval(), results
+
+
+@torch.no_grad()
+def find_mistakes(model: nn.Module, split: Split, device: torch.device | str) -> Mistakes:
+    """Return the images of a split that a model gets wrong."""
+    model = model.to(device).eval()
+    batches = Batches(split.to(device), 500)
+    probabilities = torch.cat([model(images).softmax(dim=1).cpu() for images, _ in batches])
+    certainty, predictions = probabilities.max(dim=1)  # each (N,)
+    wrong = (predictions != split.labels).nonzero().squeeze(1)
+    order = wrong[certainty[wrong].argsort(descending=True, stable=True)]
+    return Mistakes(
+        Split(split.images[order], split.labels[order]),
+        predictions[order],
+        certainty[order],
+        len(split),
+    )
+
+
+def draw_mistakes(
+    mistakes: Mistakes, class_names: tuple[str, ...], title: str, rows: int = 3, columns: int = 6
+) -> Figure:
+    """Draw the first mistakes, each with what the model says and what the label says."""
+    figure = Figure(figsize=(1.55 * columns, 2.05 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for panel in panels:
+        panel.axis("off")
+    shown = zip(
+        panels,
+        mistakes.split.images,
+        mistakes.split.labels.tolist(),
+        mistakes.predictions.tolist(),
+        mistakes.probabilities.tolist(),
+    )
+    for panel, image, label, prediction, probability in shown:
+        panel.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+        says = f"says {class_names[prediction]}, {100 * probability:.0f} %"
+        panel.set_title(f"{says}\nlabel: {class_names[label]}", fontsize=9)
+    return figure
+
+
+def describe_mistakes(mistakes: Mistakes, class_names: tuple[str, ...]) -> str:
+    """Say in two sentences how many there are, and which are the most frequent."""
+    text = f"{len(mistakes):,} of {mistakes.images_in_all:,} images are wrong."
+    pairs = Counter(zip(mistakes.split.labels.tolist(), mistakes.predictions.tolist()))
+    frequent = [
+        f"{class_names[label]} taken for {class_names[prediction]} ({number})"
+        for (label, prediction), number in pairs.most_common(3)
+    ]
+    return f"{text} Most often: {', '.join(frequent)}." if frequent else text
+
+
+def save_mistakes(logdir: str | Path, data: DataSet, device: str = "auto") -> tuple[Path, str]:
+    """Draw the mistakes of a run on the validation split into ``mistakes.png`` in its folder.
+
+    Args:
+        logdir: folder of a run.
+        data: what the run was trained on.
+        device: as ``--device`` of main.py.
+
+    Returns:
+        The path of the figure, and the mistakes in words.
+
+    Raises:
+        ValueError, OSError: as ``load_best_model``; the data are others than the run's; the figure
+            cannot be written.
+    """
+    model, results = load_best_model(logdir)
+    if results["data"]["sha256"] != data.sha256:
+        raise ValueError(f"{logdir} was trained on {results['data']['name']}, not on {data.name}")
+    mistakes = find_mistakes(model, data.val, pick_device(device))
+    title = f"Mistakes of {results['model']} on the validation images of {data.name}"
+    path = Path(logdir) / "mistakes.png"
+    draw_mistakes(mistakes, data.class_names, title).savefig(path, dpi=150)
+    return path, describe_mistakes(mistakes, data.class_names)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = Parser(
+        prog="mistakes.py",
+        description="Draw the validation images that a trained model gets wrong.",
+        epilog="example: python mistakes.py exps/resnet18",
+        allow_abbrev=False,
+    )
+    parser.add_argument("logdir", type=Path, help="folder of a run, in which the figure is put")
+    parser.add_argument("--data", help="as of main.py; default: that of the run")
+    parser.add_argument("--data_dir", help="as of main.py; default: that of the run")
+    parser.add_argument("--device", default="auto", help="as of main.py; default: auto")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line and return the exit status: 2 for a mistake in the arguments."""
+    args = make_parser().parse_args(argv)
+    try:
+        _, results = load_best_model(args.logdir)
+        own = results["args"]
+        data = load_data(args.data or own["data"], args.data_dir or own["data_dir"])
+        path, words = save_mistakes(args.logdir, data, args.device)
+    except (OSError, ValueError) as error:
+        print(f"mistakes.py: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{words}\n{path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
