@@ -4,7 +4,9 @@ Skipped where SLURM is not installed or the tests do not run as root.
 """
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -67,3 +69,26 @@ def test_a_job_that_is_requeued_ends_as_if_it_had_not_been(slurm, tiny, tmp_path
         path.read_text() for path in (interrupted / "slurm").glob("*_log.out")
     )
     assert results_below(interrupted) == results_below(whole)
+
+
+def test_the_command_of_the_readme_is_warned_before_its_time_ends(slurm, small_npz, tmp_path):
+    """The run is far too long for two minutes. SLURM warns up to a minute earlier than it says."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^sbatch .*$", readme, re.MULTILINE)
+    log, logdir = tmp_path / "log", tmp_path / "run"
+    small = f"--data {small_npz} --epochs 100000 --batch_size 300 --device cpu --logdir {logdir}"
+    for old, new in (
+        (
+            "sbatch --gres=gpu:1 --time=60 ",
+            f"sbatch --wait --output={log} --time=2 ",
+        ),  # no GPU here
+        ('--resume auto"', f'--resume auto {small}"'),
+    ):
+        assert old in command
+        command = command.replace(old, new)
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=slurm | {"PATH": path})
+    printed = log.read_text()
+    assert "stopped by SIGUSR1; the same command with --resume goes on" in printed, printed
+    assert done.returncode == 128 + signal.SIGUSR1
+    assert (logdir / "checkpoint.pt").exists()
