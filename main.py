@@ -196,9 +196,11 @@ def evaluate(
 def _bar(dataloader: Iterable[Any], what: str, done: int = 0) -> tqdm:
     """Show a bar that fits into 80 columns and disappears, in a terminal or a notebook."""
     bar_format = "{desc} {bar} {n_fmt}/{total_fmt}, {remaining} left{postfix}"
-    # A notebook is no terminal and has no width, but it draws a line again as one does. On its
-    # standard error the line would be red.
-    place = {"file": sys.stdout, "ncols": 80} if "ipykernel" in sys.modules else {"disable": None}
+    place: dict[str, Any] = {"disable": None}  # no bar in a file or a pipe
+    if "ipykernel" in sys.modules:
+        # A notebook is neither and has no width, but it draws a line again as a terminal does. On
+        # standard error the line would be red; each drawing is sent to the browser.
+        place = {"file": sys.stdout, "ncols": 80, "mininterval": 0.5}
     return tqdm(dataloader, desc=what, initial=done, bar_format=bar_format, leave=False, **place)
 
 

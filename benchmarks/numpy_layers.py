@@ -6,6 +6,7 @@ take turns, so that a slow moment of the machine meets both. The loops get two i
 are slow, and are compared by the time for one image.
 """
 
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from benchmarks.arguments import positive_int
 from numpy_networks.solution import Convolution2dLayer, MaxPooling2dLayer
 
 IMAGES, UNITS, SIZE = 64, 64, 32
@@ -24,7 +26,15 @@ PASSES = ("forward", "backward", "both")
 Passes = dict[str, Callable[[], Any]]
 
 
-def measure(repeats: int) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this benchmark."""
+    parser.epilog = "example: python -m benchmarks numpy_layers --repeats 15 --threads 1"
+    parser.add_argument(
+        "--repeats", type=positive_int, default=15, metavar="N", help="of each pass"
+    )
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure all, and check that all ways give the same numbers.
 
     Returns:
@@ -32,6 +42,7 @@ def measure(repeats: int) -> dict[str, Any]:
         PyTorch. ``loops``: the same for plain loops, in double precision.
     """
     rows, loops = [], []
+    repeats = args.repeats
     for dtype in (np.float64, np.float32):
         for layer, ours, theirs in _layers(dtype, IMAGES):
             _compare(layer, ours, theirs, dtype)
@@ -43,7 +54,13 @@ def measure(repeats: int) -> dict[str, Any]:
         for name in PASSES[:2]:
             seconds = _take_turns({"loops": ours[name]}, min(repeats, REPEATS_OF_LOOPS))
             loops.append({"layer": layer, "pass": name} | seconds)
-    return {"images": IMAGES, "images_of_loops": IMAGES_OF_LOOPS, "rows": rows, "loops": loops}
+    return {
+        "repeats": repeats,
+        "images": IMAGES,
+        "images_of_loops": IMAGES_OF_LOOPS,
+        "rows": rows,
+        "loops": loops,
+    }
 
 
 def to_table(results: dict[str, Any]) -> str:
@@ -100,7 +117,8 @@ def _inputs(dtype: type, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
         (images, UNITS, SIZE - 2, SIZE - 2),
         (images, UNITS, SIZE // 2 - 1, SIZE // 2 - 1),
     )
-    x, weights, grad_out, grad_pooled = (draws.standard_normal(s).astype(dtype) for s in shapes)
+    arrays: list[np.ndarray] = [draws.standard_normal(shape).astype(dtype) for shape in shapes]
+    x, weights, grad_out, grad_pooled = arrays
     return x, weights, grad_out, grad_pooled
 
 
@@ -138,19 +156,19 @@ def _passes(
 
 
 def _torch_passes(forward: Callable, leaf: torch.Tensor, gradient: np.ndarray) -> Passes:
-    out, gradient = forward(), torch.from_numpy(gradient)
+    out, grad_out = forward(), torch.from_numpy(gradient)
     return {
         "forward": forward,
-        "backward": lambda: torch.autograd.grad(out, leaf, gradient, retain_graph=True)[0],
-        "both": lambda: torch.autograd.grad(forward(), leaf, gradient)[0],
+        "backward": lambda: torch.autograd.grad(out, leaf, grad_out, retain_graph=True)[0],
+        "both": lambda: torch.autograd.grad(forward(), leaf, grad_out)[0],
     }
 
 
 def _compare(layer: str, ours: Passes, theirs: Passes, dtype: type) -> None:
     """Raise RuntimeError unless both ways give the same numbers."""
     for name in ours:
-        found, expected = np.asarray(ours[name]()), torch.as_tensor(theirs[name]())
-        expected = expected.detach().numpy().reshape(found.shape)
+        found = np.asarray(ours[name]())
+        expected = torch.as_tensor(theirs[name]()).detach().numpy().reshape(found.shape)
         error = np.abs(found - expected).max() / np.abs(expected).max()
         if error > (1e-12 if dtype is np.float64 else 1e-4):
             raise RuntimeError(f"{layer}, {name}: the relative difference is {error:.1e}")

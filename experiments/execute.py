@@ -7,7 +7,6 @@ not keep the others from being done.
 import contextlib
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
@@ -15,8 +14,10 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import connection, context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Task:
         experiment = load_experiments()[self.experiment]
         count = getattr(experiment.module, "multiply_adds", classify.multiply_adds)
         if self.run is None:
-            changes = {"model": experiment.module.MODEL}
+            changes: Mapping[str, Any] = {"model": experiment.module.MODEL}
             epochs = self.settings.trials * experiment.module.TRIAL_EPOCHS
         else:
             changes, epochs = self.run.changes, self.run.changes["epochs"]
@@ -146,10 +147,14 @@ class Outcome:
             self.failed[task.title] = error
 
 
+# Does tasks and notes what became of them.
+Executor = Callable[[list[Task], Outcome], None]
+
+
 def run_all(
     experiments: Sequence[Experiment],
     settings: Settings,
-    do: Callable[[list[Task], Outcome], None],
+    do: Executor,
     workers: int,
 ) -> Outcome:
     """Do all that is left to do, and then what follows from it.
@@ -193,7 +198,9 @@ class Clock:
             line = f"{self._finished}/{self._number} done, {self.left(running)}: {what}"
             print(f"\r{line[: self._width]:{self._width}}", end="", file=sys.stderr, flush=True)
 
-    def finish(self, task: Task, seconds: float, error: str | None, running) -> None:
+    def finish(
+        self, task: Task, seconds: float, error: str | None, running: Sequence[Task]
+    ) -> None:
         """Print the line of a task that has ended."""
         self._finished += 1
         self._done += self._weights[task.title]
@@ -244,29 +251,32 @@ class Local:
 
     def __init__(self, jobs: int):
         self.jobs = jobs
-        methods = multiprocessing.get_all_start_methods()
-        # Forked from a process that has imported everything: torch alone takes seconds.
-        self._context = multiprocessing.get_context(
-            "forkserver" if "forkserver" in methods else "spawn"
-        )
-        if "forkserver" in methods:
+        self._context: context.ForkServerContext | context.SpawnContext
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            # Forked from a process that has imported everything: torch alone takes seconds.
+            self._context = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload([__name__, "torch._dynamo"])
+        else:
+            self._context = multiprocessing.get_context("spawn")
 
     def __call__(self, tasks: list[Task], outcome: Outcome) -> None:
         """Do tasks; see ``run_all``."""
-        clock, waiting, running = Clock(tasks), deque(tasks), {}
+        clock, waiting = Clock(tasks), deque(tasks)
+        running: dict[str, tuple[Task, BaseProcess, connection.Connection, float]] = {}  # by title
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
                     task = waiting.popleft()
                     receiver, sender = self._context.Pipe(duplex=False)
-                    process = self._context.Process(target=_child, args=(task, threads, sender))
+                    process: BaseProcess = self._context.Process(
+                        target=_child, args=(task, threads, sender)
+                    )
                     process.start()
                     sender.close()
                     running[task.title] = task, process, receiver, time.monotonic()
                 sentinels = [process.sentinel for _, process, _, _ in running.values()]
-                multiprocessing.connection.wait(sentinels, timeout=1)
+                connection.wait(sentinels, timeout=1)
                 for title, (task, process, receiver, started) in list(running.items()):
                     if process.is_alive():
                         continue
@@ -284,17 +294,17 @@ class Local:
                 process.join()
 
 
-def _error_of(process: Any, receiver: Any) -> str | None:
+def _error_of(process: BaseProcess, receiver: connection.Connection) -> str | None:
     """Return what was wrong with a task, None if nothing."""
     with contextlib.suppress(EOFError, OSError):
         if receiver.poll():
             return receiver.recv()
-    if process.exitcode < 0:
+    if process.exitcode is not None and process.exitcode < 0:
         return f"killed by {signal.Signals(-process.exitcode).name}"
     return f"exit status {process.exitcode}"
 
 
-def _child(task: Task, threads: int, sender: Any) -> None:
+def _child(task: Task, threads: int, sender: connection.Connection) -> None:
     """Do a task and send what was wrong, None if nothing."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
@@ -318,5 +328,7 @@ def _child(task: Task, threads: int, sender: Any) -> None:
 
 def _end_with_parent() -> None:
     """Ask this process to end when the one that started it is gone, however it went."""
-    multiprocessing.parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

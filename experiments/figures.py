@@ -4,6 +4,7 @@ They are ``WIDTH`` inches wide, the text width of the report, so that font sizes
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def style(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def look(index: int) -> dict[str, str]:
+def look(index: int) -> dict[str, Any]:
     """Return colour, marker and line style of the curve of this number; the first 35 differ."""
     number = len(COLOURS)
     return {

@@ -74,12 +74,12 @@ class Experiment:
     @property
     def question(self) -> str:
         """The first line of the docstring."""
-        return self.module.__doc__.strip().splitlines()[0]
+        return (self.module.__doc__ or self.name).strip().splitlines()[0]
 
     @property
     def text(self) -> str:
         """The rest of the docstring: the problem and what is done."""
-        paragraphs = self.module.__doc__.strip().split("\n\n")[1:]
+        paragraphs = (self.module.__doc__ or "").strip().split("\n\n")[1:]
         return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
     @property
@@ -212,12 +212,12 @@ def reduce_data(settings: Settings) -> Settings:
     data = load_data(settings.data, settings.data_dir)
     path = Path(settings.output) / f"{Path(settings.data).stem}-quick.npz"
     parts = {"train": data.train.first(QUICK_TRAIN), "test": data.test.first(QUICK_TEST)}
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
+    arrays: dict[str, Any] = {
         **{f"{k}_images": p.images.permute(0, 2, 3, 1).numpy() for k, p in parts.items()},
         **{f"{k}_labels": p.labels.numpy() for k, p in parts.items()},
-    )
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_atomically(path, buffer.getbuffer())
     return replace(settings, data=str(path))

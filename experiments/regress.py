@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader
@@ -41,18 +41,20 @@ def train(run: Run, settings: Settings) -> None:
     seed_experiment(changes["seed"])
     trainer = make_trainer(changes)
     data = load_data(changes["data"], settings.data_dir)
+    # A DataLoader does not tell of what class its data set is.
+    train_set, test_set = cast(Images, trainer.train.dataset), cast(Images, trainer.test.dataset)
     if changes["subset"]:
-        part = trainer.train.dataset
-        part = Images(part.images[: changes["subset"]], part.labels[: changes["subset"]])
-        trainer.train = DataLoader(part, trainer.batch_size, shuffle=True, collate_fn=tuple)
-    results = {
+        part = slice(changes["subset"])
+        train_set = Images(train_set.images[part], train_set.labels[part])
+        trainer.train = DataLoader(train_set, trainer.batch_size, shuffle=True, collate_fn=tuple)
+    results: dict[str, Any] = {
         "train_seconds": [],
         "parameters": count_parameters(trainer.network),
         "data": {
             "name": data.name,
             "sha256": data.sha256,
-            "train_images": len(trainer.train.dataset),
-            "test_images": len(trainer.test.dataset),
+            "train_images": len(train_set),
+            "test_images": len(test_set),
         },
         "device": describe_device(trainer.device),
         "precision": "float32",
@@ -82,8 +84,8 @@ def train(run: Run, settings: Settings) -> None:
         }
         checkpoint.save_checkpoint(run.folder / checkpoint.CHECKPOINT, state, identity)
         checkpoint.write_json(run.folder / checkpoint.RESULTS, results | trainer.train_logs)
-        if interrupt.pending():
-            raise interrupt.pending()
+        if (interruption := interrupt.pending()) is not None:
+            raise interruption
     results |= {**trainer.train_logs, FINISHED: ended}
     checkpoint.write_json(run.folder / checkpoint.RESULTS, results)
 

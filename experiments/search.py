@@ -140,11 +140,13 @@ def _bury(study: optuna.Study) -> None:
 
 def _is_alive(trial: FrozenTrial) -> bool:
     """Return whether a trial may still be running; of other machines only a day tells."""
+    now = datetime.now()
+    age = now - (trial.datetime_start or now)  # only trials that wait have not started
     if "process" not in trial.user_attrs:  # just started, or killed at that very moment
-        return datetime.now() - trial.datetime_start < timedelta(minutes=1)
+        return age < timedelta(minutes=1)
     host, process = trial.user_attrs["process"]
     if host != socket.gethostname():
-        return datetime.now() - trial.datetime_start < timedelta(days=1)
+        return age < timedelta(days=1)
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -161,7 +163,7 @@ def say_search(page: Page, groups: Groups) -> None:
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     pruned = study.get_trials(states=(TrialState.PRUNED,))
     keys = list(study.best_trial.user_attrs["changes"])[1:]  # all but the model
-    best = sorted(complete, key=lambda trial: -trial.value)[:5]
+    best = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=True)[:5]
     rows = [
         (f"{trial.value:.1%}", *(_in_words(trial.user_attrs["changes"][key]) for key in keys))
         for trial in best

@@ -141,7 +141,7 @@ def prepare_expected(assignment: Assignment, folder: Path, root: Path = ROOT) ->
     isolation = sandbox.Isolation(uid=None, reads_all=False, gaps=())
     for case in assignment.cases:
         outcome = sandbox.run(
-            lambda code, case=case: conduct(case, code, torch.float64),
+            partial(conduct, case, dtype=torch.float64),
             isolation,
             sandbox.Limits(),
             solution,
@@ -163,7 +163,7 @@ def _extract(source: str, part: str) -> str:
     owner, _, method = part.partition(".")
     definitions = {}
     for node in tree.body:
-        if method and getattr(node, "name", None) == owner:
+        if method and isinstance(node, ast.ClassDef) and node.name == owner:
             node.bases = []
             node.body = [inner for inner in node.body if getattr(inner, "name", None) == method]
         names = [getattr(node, "name", None)]
@@ -172,10 +172,10 @@ def _extract(source: str, part: str) -> str:
         definitions.update(dict.fromkeys(names, node))
     kept, waiting = set(), [owner]
     while waiting:
-        node = definitions.get(waiting.pop())
-        if node is not None and node not in kept:
-            kept.add(node)
-            waiting += _names_in(node)
+        found = definitions.get(waiting.pop())
+        if found is not None and found not in kept:
+            kept.add(found)
+            waiting += _names_in(found)
     used = {name for node in kept for name in _names_in(node)}
     for node in tree.body:
         imported = node.names if isinstance(node, ast.Import | ast.ImportFrom) else ()
@@ -248,11 +248,11 @@ def _members(submission: Path) -> Iterator[Member]:
     elif zipfile.is_zipfile(submission):
         with zipfile.ZipFile(submission) as archive:
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                path = PurePosixPath(info.filename.replace("\\", "/"))
-                if info.is_dir() or path.is_absolute() or ".." in path.parts:
+                stored = PurePosixPath(info.filename.replace("\\", "/"))
+                if info.is_dir() or stored.is_absolute() or ".." in stored.parts:
                     continue
                 is_link = stat.S_ISLNK(info.external_attr >> 16)
-                yield Member(path, info.file_size, is_link, partial(_unzip, submission, info))
+                yield Member(stored, info.file_size, is_link, partial(_unzip, submission, info))
     else:
         raise ValueError(f"{submission} is neither a folder nor a zip archive")
 
@@ -422,7 +422,7 @@ def _examine(
             if not wanted:
                 raise ValueError("the expected record is empty")
             try:
-                message = judge.compare(judge.read_record(outcome.result[1:]), wanted)
+                message = judge.compare(judge.read_record(record), wanted)
             except Exception as fault:  # whatever such bytes lead to
                 message = f"the code changed the grader's record, which is damaged: {fault}"
         return message.encode(errors="replace")
@@ -440,10 +440,10 @@ def _examine(
         return NOT_REACHED, False
     if outcome.result is None:
         return _how_it_ended(outcome, limits), False
-    refusal = ""
+    record, refusal = outcome.result[1:], ""
     if outcome.result[:1] != b"R":
         # The code itself may have sent this; an empty message would be a pass.
-        refusal = _clean(outcome.result[1:]).strip() or "the code ended without an answer"
+        refusal = _clean(record).strip() or "the code ended without an answer"
     if refusal and not case.forbidden:
         return refusal, False
     judged = sandbox.run(judge_case, isolation, sandbox.Limits(), {}, trusted=True)

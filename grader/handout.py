@@ -167,7 +167,7 @@ def _drop_unused_imports(source: str) -> str:
             continue
         names = [each for each in node.names if (each.asname or each.name.split(".")[0]) in wanted]
         if not names:
-            source = _drop_lines(source, node.lineno, node.end_lineno)
+            source = _drop_lines(source, node.lineno, _end(node)[0])
         elif names != node.names:
             node.names = names
             source = _replace(source, [(*_span(source, node), ast.unparse(node))])
@@ -194,14 +194,20 @@ def _used(node: ast.AST) -> set[str]:
 # ------------------------------------------------------------------------------------------ text
 
 
-def _span(source: str, node: ast.AST) -> tuple[int, int]:
+def _end(node: ast.stmt | ast.expr) -> tuple[int, int]:
+    """Return the last line of a node and the column after it, which the parser always knows."""
+    assert node.end_lineno is not None and node.end_col_offset is not None
+    return node.end_lineno, node.end_col_offset
+
+
+def _span(source: str, node: ast.stmt | ast.expr) -> tuple[int, int]:
     """Return where a node begins and ends, as indices into the source."""
     lines = source.encode().split(b"\n")
 
     def index(line: int, column: int) -> int:  # ast counts the columns in bytes
         return len(b"\n".join([*lines[: line - 1], lines[line - 1][:column]]).decode())
 
-    return index(node.lineno, node.col_offset), index(node.end_lineno, node.end_col_offset)
+    return index(node.lineno, node.col_offset), index(*_end(node))
 
 
 def _replace(text: str, edits: list[tuple[int, int, str]]) -> str:
@@ -225,7 +231,7 @@ def _drop_lines(source: str, first: int, last: int) -> str:
 def _last_line(source: str, node: ast.stmt) -> int:
     """Return the last line of a statement, or that of a comment in its block after it."""
     lines = source.split("\n")
-    last = node.end_lineno
+    last, _ = _end(node)
     for number, line in enumerate(lines[last:], start=last + 1):
         indent = len(line) - len(line.lstrip())
         if line.strip() and (indent <= node.col_offset or not line.lstrip().startswith("#")):

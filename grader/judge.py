@@ -157,9 +157,9 @@ def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str
                 if isinstance(inner, ast.FunctionDef):
                     definitions.setdefault(f"{node.name}.{inner.name}", []).append(inner)
         else:  # an assignment of any form, perhaps inside of "if" or "try"
-            for inner in ast.walk(node):
-                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
-                    definitions.setdefault(inner.id, []).append(node)
+            for target in ast.walk(node):
+                if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
+                    definitions.setdefault(target.id, []).append(node)
     waiting, seen = [part], set()
     while waiting:
         name = waiting.pop()
@@ -167,6 +167,8 @@ def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str
             continue
         seen.add(name)
         for node, local in (pair for part in definitions[name] for pair in _walk(part)):
+            if not isinstance(node, ast.expr):
+                continue
             used: set[str] = set()
             if isinstance(node, ast.Attribute):
                 used = {node.attr}
@@ -207,8 +209,8 @@ def _scope(function: ast.FunctionDef) -> tuple[set[str], set[str]]:
     Not what is bound in the scopes inside of it, such as that of a comprehension: outside of these
     the name may well be one of the module.
     """
-    scopes = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
-    scopes += (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    scopes = (ast.FunctionDef, ast.ClassDef, ast.Lambda, *comprehensions)
     own = {node.arg for node in ast.iter_child_nodes(function.args) if isinstance(node, ast.arg)}
     of_module: set[str] = set()
     waiting: list[ast.AST] = list(function.body)

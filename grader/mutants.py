@@ -17,6 +17,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from grader.engine import Assignment, grade, load_assignment, prepare_expected, read_solution
 
@@ -174,7 +175,7 @@ def _generated(
             if name in lists.NOT_GRADED:
                 continue
             function = _find(tree, name)
-            taken = collections.Counter()
+            taken: collections.Counter[str] = collections.Counter()
             for what, old, new in _changes(function, lists.NOT_GRADED):
                 _Swap(old, new).visit(function)
                 source = ast.unparse(tree)
@@ -198,7 +199,7 @@ class _Swap(ast.NodeTransformer):
 
 
 def _find(tree: ast.Module, name: str) -> ast.FunctionDef:
-    node = tree
+    node: Any = tree
     for part in name.split("."):
         node = next(inner for inner in node.body if getattr(inner, "name", None) == part)
     return node
@@ -213,7 +214,7 @@ def _changes(
         if argument.annotation is not None and argument.arg not in not_graded:
             arguments[ast.unparse(argument.annotation)].append(argument.arg)
     # An argument for the next one of the same type.
-    mixed = {}
+    mixed: dict[str, str] = {}
     for names in arguments.values():
         if len(names) > 1:
             mixed.update(zip(names, [*names[1:], names[0]]))
@@ -228,7 +229,7 @@ def _changes(
 
 def _graded_nodes(function: ast.FunctionDef, not_graded: frozenset[str]) -> Iterator[ast.AST]:
     """Yield what of a function may be changed, from top to bottom."""
-    waiting: list[ast.AST] = function.body[::-1]
+    waiting: list[ast.AST] = list(reversed(function.body))
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Raise) or _only_checks(node) or _names(node) & not_graded:
@@ -250,7 +251,7 @@ def _only_checks(node: ast.AST) -> bool:
 def _names(node: ast.AST) -> set[str]:
     """Return the names that decide whether a statement or a keyword argument is graded."""
     if isinstance(node, ast.keyword):
-        return {node.arg}
+        return {node.arg} if node.arg else set()  # None stands for all of **options
     if isinstance(node, ast.If):
         return {inner.id for inner in ast.walk(node.test) if isinstance(inner, ast.Name)}
     if isinstance(node, ast.Assign):
@@ -291,16 +292,14 @@ def _other_values(value: object) -> tuple:
 
 def _other_calls(node: ast.Call, not_graded: frozenset[str]) -> Iterator[ast.AST]:
     """Yield a call without its function, with two arguments swapped, without a keyword."""
-    first = node.args[:2]
+    first, called = node.args[:2], ast.unparse(node.func)
     owner = node.func.value if isinstance(node.func, ast.Attribute) else None
-    is_method = owner is not None and not (
-        isinstance(owner, ast.Name) and owner.id in (*MODULES, "self")
-    )
-    if is_method and not ast.unparse(node.func).startswith(("super()", "nn.init")):
+    plain = isinstance(owner, ast.Name) and owner.id in (*MODULES, "self")
+    if owner is not None and not plain and not called.startswith(("super()", "nn.init")):
         yield owner
     elif len(node.args) == 1 and not node.keywords and not isinstance(first[0], ast.Starred):
         yield first[0]
-    symmetric = ast.unparse(node.func).rpartition(".")[2] in SYMMETRIC
+    symmetric = called.rpartition(".")[2] in SYMMETRIC
     if len(first) == 2 and not symmetric and _text(first[0]) != _text(first[1]):
         yield _with(node, args=[first[1], first[0], *node.args[2:]])
     for keyword in node.keywords:
@@ -388,7 +387,7 @@ def _list(problems: set[str]) -> str:
 
 def _table(verdicts: list[tuple[Mutant, str]]) -> str:
     """Return how many mutants of each problem have which verdict."""
-    numbers = collections.Counter()
+    numbers: collections.Counter[tuple[str, str]] = collections.Counter()
     for mutant, verdict in verdicts:
         for row in (mutant.problem, "all", "by hand" if mutant.by_hand else "generated"):
             numbers[row, verdict] += 1

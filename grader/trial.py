@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 SKETCH = 16  # numbers that stand for a gradient with more than SMALL entries
 SMALL = 4096
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Wrong(Exception):
@@ -75,7 +77,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        return self.check.__doc__.strip().splitlines()[0]
+        return (self.check.__doc__ or self.name).strip().splitlines()[0]
 
 
 def case(
@@ -145,7 +147,7 @@ class Trial:
         numbers = np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
         return torch.from_numpy(numbers).to(self._dtype)
 
-    def fill(self, what: str, module: Any, seed: int = 0) -> nn.Module:
+    def fill(self, what: str, module: M, seed: int = 0) -> M:
         """Record the parameters of a module, and replace them and its statistics by known numbers.
 
         No bias is zero and no scale is one, so that a forgotten one shows. The numbers depend on
@@ -184,7 +186,7 @@ class Trial:
     def record_number(self, what: str, value: Any, tolerance: float = 0.0) -> None:
         """Record a single number, whatever its type."""
         try:
-            number = np.float64(float(value))
+            number = np.array(float(value))
             self._add(what, number, kind="close", tolerance=tolerance, absolute=0.0)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Wrong(f"{what} is {_in_words(value)}; expected a number") from error
@@ -275,7 +277,9 @@ class Trial:
         """Return the record as an .npz file."""
         buffer = io.BytesIO()
         index = json.dumps([[what, meta] for what, meta, _ in self._items])
-        arrays = {str(number): array for number, (_, _, array) in enumerate(self._items)}
+        arrays: dict[str, Any] = {
+            str(number): array for number, (_, _, array) in enumerate(self._items)
+        }
         np.savez(buffer, index=np.array(index), **arrays)
         return buffer.getvalue()
 
@@ -337,7 +341,7 @@ def _place(frames: list[traceback.FrameSummary]) -> str:
     if not frames:
         return "your code"
     last = frames[-1]
-    line = (last.line or linecache.getline(last.filename, last.lineno)).strip()
+    line = (last.line or linecache.getline(last.filename, last.lineno or 0)).strip()
     return f"{Path(last.filename).name}, line {last.lineno}, in {last.name}: {line[:120]}"
 
 

@@ -8,6 +8,7 @@ Shapes: B batch, C channels, H, W height and width, N patches, D embedding width
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -283,9 +284,7 @@ def mlp_of_the_mixer_is_two_layers(trial: Trial):
     trial.record_number(what, zeros.double().mean(), tolerance=0.0225)
 
 
-def _mixer_block(
-    trial: Trial, dim: int = 4, seq_len: int = 6, seed: int = 0, **options
-) -> nn.Module:
+def _mixer_block(trial: Trial, dim: int = 4, seq_len: int = 6, seed: int = 0, **options) -> Any:
     what = f"MixerBlock({dim}, {seq_len}{''.join(f', {k}={v}' for k, v in options.items())})"
     block = trial.mlpmixer.MixerBlock(dim, seq_len, **options)
     return trial.fill(what, block, seed=seed).eval()
@@ -294,7 +293,12 @@ def _mixer_block(
 @case("3.2", 1, "mlpmixer.py", public=True, stand_ins=("Mlp",))
 def block_has_two_norms_and_two_mlps(trial: Trial):
     """MixerBlock registers the layers of the diagram, with hidden widths int(ratio * dim)."""
-    for options in ({}, {"mlp_ratio": (0.75, 3.5)}, {"mlp_ratio": (2.0, 1.0)}):
+    ratios: tuple[dict[str, Any], ...] = (
+        {},
+        {"mlp_ratio": (0.75, 3.5)},
+        {"mlp_ratio": (2.0, 1.0)},
+    )
+    for options in ratios:
         _mixer_block(trial, 6, 5, **options)
 
 
@@ -340,7 +344,7 @@ def block_drops_in_training_only(trial: Trial):
         trial.record_different(what, block(patches), block(patches))
 
 
-def _silence(mlp: nn.Module) -> None:
+def _silence(mlp: Any) -> None:
     """Make an MLP return zeros."""
     with torch.no_grad():
         mlp.fc2.weight.zero_()

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+# Optimizers import this when they are first used, for a second: once, here, and not in every case.
+import torch._dynamo
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -634,7 +637,7 @@ def pooling_gradient_of_any_window(trial: Trial):
 # ---------------------------------------------------------------- Question 3: ResNet-18
 
 
-def _block(trial: Trial, *arguments: int, seed: int = 0, **options: str) -> nn.Module:
+def _block(trial: Trial, *arguments: int, seed: int = 0, **options: str) -> Any:
     text = ", ".join([*map(str, arguments), *(f"{k}={v!r}" for k, v in options.items())])
     block = trial.solution.ResidualBlock(*arguments, **options)
     return trial.fill(f"ResidualBlock({text})", block, seed=seed)

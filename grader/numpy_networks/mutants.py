@@ -7,10 +7,10 @@ Plain data. Each mistake must cost points in its own part of the assignment and 
 # ruff: noqa: E501
 
 # What the sheet leaves open.
-NOT_GRADED = frozenset()
+NOT_GRADED: frozenset[str] = frozenset()
 
 # Function: parts that may lose points with its own, because no stand-in can take its place.
-ALSO = {}
+ALSO: dict[str, tuple[str, ...]] = {}
 
 DRAW = "np.random.uniform(-bound, bound, size=(size_in, size_out))"
 

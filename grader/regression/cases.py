@@ -54,13 +54,15 @@ def activation_functions_are_modules(trial: Trial):
 
 # ---------------------------------------------------------------- networks
 
+Layer = nn.Linear | nn.Conv2d
 
-def _layers(trial: Trial, what: str, network: Any, images: Tensor) -> list[nn.Module]:
+
+def _layers(trial: Trial, what: str, network: Any, images: Tensor) -> list[Layer]:
     """Record linear layers and convolutions in the order in which images go through them."""
     if not isinstance(network, nn.Module):
         kind = "None" if network is None else f"a {type(network).__name__}"
         raise Wrong(f"{what} is {kind}; expected an nn.Module")
-    called: list[nn.Module] = []
+    called: list[Layer] = []
     registered = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     hooks = [m.register_forward_hook(lambda m, *_: called.append(m)) for m in registered]
     with torch.no_grad():
@@ -74,7 +76,7 @@ def _layers(trial: Trial, what: str, network: Any, images: Tensor) -> list[nn.Mo
     return layers
 
 
-def _in_words(layer: nn.Module) -> str:
+def _in_words(layer: Layer) -> str:
     if isinstance(layer, nn.Linear):
         text = f"Linear({layer.in_features}, {layer.out_features})"
     else:
@@ -86,7 +88,7 @@ def _in_words(layer: nn.Module) -> str:
     return text if layer.bias is not None else f"{text} without bias"
 
 
-def _fill(trial: Trial, layers: list[nn.Module]) -> None:
+def _fill(trial: Trial, layers: list[Layer]) -> None:
     """Replace the parameters by known numbers, by the place of their layer; no bias is zero."""
     with torch.no_grad():
         for number, layer in enumerate(layers):
@@ -96,7 +98,7 @@ def _fill(trial: Trial, layers: list[nn.Module]) -> None:
                 parameter.copy_(scale * numbers)
 
 
-def _predict(trial: Trial, what: str, network: Any, *shapes: tuple[int, ...]) -> list[nn.Module]:
+def _predict(trial: Trial, what: str, network: Any, *shapes: tuple[int, ...]) -> list[Layer]:
     """Record what a network, filled with known numbers, predicts for images of these shapes."""
     layers = _layers(trial, what, network, trial.draw(*shapes[0]))
     _fill(trial, layers)
@@ -122,7 +124,9 @@ def _differentiate(trial: Trial, what: str, network: Any, *shape: int) -> None:
 # ---------------------------------------------------------------- Question 2: the MLP
 
 
-def _mlp(trial: Trial, input_dim: int, hiddens: tuple[int, ...], activation: nn.Module) -> Any:
+def _mlp(
+    trial: Trial, input_dim: int, hiddens: tuple[int, ...], activation: nn.Module
+) -> tuple[str, Any]:
     solution = _solution(trial)
     config = solution.NetworkConfiguration(dense_hiddens=hiddens)
     what = f"create_mlp({input_dim}, dense_hiddens={hiddens}, {type(activation).__name__}())"
@@ -182,7 +186,7 @@ DEEP = {
 }
 
 
-def _cnn(trial: Trial, in_channels: int, layers: tuple, activation: nn.Module) -> Any:
+def _cnn(trial: Trial, in_channels: int, layers: tuple, activation: nn.Module) -> tuple[str, Any]:
     solution = _solution(trial)
     network = solution.Trainer.create_cnn(
         in_channels, solution.NetworkConfiguration(*layers), activation

@@ -7,10 +7,10 @@ Plain data. Each mistake must cost points in its own part of the assignment and 
 # ruff: noqa: E501
 
 # Everything that students write is graded.
-NOT_GRADED = frozenset()
+NOT_GRADED: frozenset[str] = frozenset()
 
 # Function: parts that may lose points with its own; each question is graded alone.
-ALSO = {}
+ALSO: dict[str, tuple[str, ...]] = {}
 
 # Why generated mutants lose no points, and rightly so: which ones.
 EQUIVALENT = {

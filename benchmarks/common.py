@@ -1,0 +1,157 @@
+"""What several benchmarks share: images, this project's way (B), and taking times."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import main
+from data import Split, load_data
+
+EPOCH = 45_000  # training images of CIFAR-10
+BATCH_SIZE = 128
+
+Seconds = dict[str, list[float]]
+
+
+def write_images(source: str, data_dir: str, number: int, path: Path) -> str:
+    """Write ``number`` training images into an ``.npz`` file and return the name of their source.
+
+    A source with fewer images is repeated: how long a step takes does not depend on what is in
+    the images, and no accuracy is measured with these.
+
+    Raises:
+        ValueError, OSError: as ``data.load_data``.
+    """
+    data = load_data(source, data_dir)
+    images, labels = to_arrays(data.train)
+    chosen = np.arange(max(number, 10)) % len(labels)  # main.py takes ten images or more
+    np.savez(
+        path,
+        train_images=images[chosen],
+        train_labels=labels[chosen],
+        val_images=images[:1],
+        val_labels=labels[:1],
+        test_images=images[:1],
+        test_labels=labels[:1],
+    )
+    return data.name
+
+
+def to_arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images as (N, S, S, 3) uint8 and the labels as (N,) int64."""
+    return split.images.permute(0, 2, 3, 1).contiguous().numpy(), split.labels.numpy()
+
+
+def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return training images and labels of a file of ``write_images``."""
+    with np.load(path) as archive:
+        return archive["train_images"], archive["train_labels"]
+
+
+def prepare(model: str, data: str | Path, logdir: Path, **arguments: Any) -> main.Run:
+    """Return a run of ``main.py`` with its defaults, but for the arguments that are given.
+
+    Raises:
+        ValueError, OSError: as ``main.prepare``.
+    """
+    argv = ["--model", model, "--data", str(data), "--logdir", str(logdir)]
+    for name, value in arguments.items():
+        argv += [f"--{name}", str(value)]
+    return main.prepare(main.parse_args(argv))
+
+
+def train_epoch(run: main.Run, epoch: int, progress: main.Progress | None = None) -> None:
+    """Train as ``main.fit_epoch`` does."""
+    train_on(run, run.train_batches, epoch, progress)
+
+
+def train_on(
+    run: main.Run, batches: Any, epoch: int = 1, progress: main.Progress | None = None
+) -> None:
+    """Train as ``main.fit_epoch`` does, but on these batches."""
+    main.train(
+        epoch,
+        run.model,
+        batches,
+        run.optimizer,
+        run.args,
+        scheduler=run.scheduler,
+        scaler=run.scaler,
+        precision=run.precision,
+        label_smoothing=run.args.label_smoothing,
+        progress=progress,
+    )
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    if device.type == "mps":
+        torch.mps.synchronize()
+
+
+def take_turns(
+    calls: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    device: torch.device | None = None,
+    what: str = "",
+) -> Seconds:
+    """Time calls that have run before, one after the other, and all of them ``repeats`` times.
+
+    Taking turns, a slow moment of the machine meets all of them.
+
+    Args:
+        calls: by name.
+        repeats: times that each is called.
+        device: waited for before and after; None for a call that leaves nothing to wait for.
+        what: shown on a terminal meanwhile.
+
+    Returns:
+        The seconds of each call, in order, by name.
+    """
+    seconds: Seconds = {name: [] for name in calls}
+    device = device or torch.device("cpu")
+    for repeat in range(repeats):
+        for name, call in calls.items():
+            show(f"{what}, {name}, {repeat + 1} of {repeats}" if what else "")
+            synchronize(device)
+            started = time.perf_counter()
+            call()
+            synchronize(device)
+            seconds[name].append(time.perf_counter() - started)
+    show("")
+    return seconds
+
+
+def show(what: str) -> None:
+    """Show in one line on a terminal what is going on; an empty text takes the line away."""
+    if sys.stderr.isatty():
+        print(f"\r{what[:79]:<79}\r", end="", file=sys.stderr, flush=True)
+
+
+def name_device(results: dict[str, Any]) -> list[str]:
+    """Return the lines that name a GPU; the processor has been named above the table."""
+    on_processor = results["device"].startswith(results["processor"])
+    return [""] if on_processor else [f"on {results['device']}", ""]
+
+
+def summary(values: list[float], digits: int) -> str:
+    """Return median and quartiles."""
+    low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
+
+
+def ratios(seconds: Seconds, name: str, base: str = "B") -> list[float]:
+    """Return how many times as long ``name`` takes as ``base``, repeat by repeat."""
+    return [first / second for first, second in zip(seconds[name], seconds[base])]
+
+
+def digits_of(values: Sequence[float] | np.ndarray) -> int:
+    """Return with how many decimals to write values, so that three digits of the median show."""
+    return max(0, min(4, 2 - int(np.floor(np.log10(np.median(values))))))

@@ -1,0 +1,77 @@
+"""How much memory training takes: the highest that a fresh process comes to in a few steps.
+
+A process of its own, because the highest of a process never goes down again, and because A and B
+would add up in one.
+"""
+
+import itertools
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+import main
+from benchmarks import common, usual
+from config import build_model, default_path, read_config
+
+STEPS = 3  # the second has the optimizer's state, the third everything that there will be
+
+
+def measure_peak(way: str, model: str, data: Path, device: str, precision: str) -> dict[str, int]:
+    """Return the peak of way "A" or "B" in bytes, in a fresh process.
+
+    On CUDA it is what PyTorch allocates on the GPU at most. Elsewhere it is the resident memory of
+    the process, Python and its libraries included, on which A has no workers.
+
+    Returns:
+        ``peak``, and ``before``: what it was when the libraries had been loaded and nothing else.
+        Both are 0 where the system does not tell.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        arguments = (way, model, data, device, precision, torch.get_num_threads())
+        return process.submit(_train_some_steps, *arguments).result()
+
+
+def _train_some_steps(
+    way: str, model: str, data: Path, device_name: str, precision: str, threads: int
+) -> dict[str, int]:
+    torch.set_num_threads(threads)
+    device = main.pick_device(device_name)
+    before = _peak(device)
+    if way == "A":
+        path = default_path(model)
+        network = build_model(path, model, read_config(path, model)).to(device)
+        loader = usual.make_loader(
+            *common.read_images(data), training=True, workers=0, device=device
+        )
+        optimizer = usual.make_optimizer(network)
+        usual.train(network, itertools.islice(loader, STEPS), optimizer, device)
+    else:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            run = common.prepare(
+                model, data, Path(folder, "run"), device=device_name, precision=precision
+            )
+            last = max(len(run.train_batches) - STEPS, 0)
+            common.train_epoch(run, 1, main.Progress(steps=last))
+    return {"peak": _peak(device), "before": before}
+
+
+def _peak(device: torch.device) -> int:
+    """Return the highest memory of this process so far, in bytes, 0 if the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:  # Linux; there the other way would also count the process that started this one
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
