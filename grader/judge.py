@@ -132,6 +132,9 @@ _COMPARE = {
 }
 
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str:
     """Return where a part of a file uses one of the names, "" if it does not.
 
@@ -151,10 +154,10 @@ def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str
     if "*" in imported:
         imported.update({name: {name} for name in names})
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
             definitions.setdefault(node.name, []).append(node)
             for inner in node.body:
-                if isinstance(inner, ast.FunctionDef):
+                if isinstance(inner, FUNCTIONS):
                     definitions.setdefault(f"{node.name}.{inner.name}", []).append(inner)
         else:  # an assignment of any form, perhaps inside of "if" or "try"
             for target in ast.walk(node):
@@ -190,7 +193,7 @@ def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
         node, local = waiting.pop()
         yield node, local
         inside = local
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, FUNCTIONS):
             own, of_module = _scope(node)
             inside = (local | own) - of_module
         children = []
@@ -203,14 +206,16 @@ def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
         waiting += children[::-1]  # from top to bottom
 
 
-def _scope(function: ast.FunctionDef) -> tuple[set[str], set[str]]:
+def _scope(
+    function: ast.FunctionDef | ast.AsyncFunctionDef,
+) -> tuple[set[str], set[str]]:
     """Return the names that a function binds itself, and those that it declares as global.
 
     Not what is bound in the scopes inside of it, such as that of a comprehension: outside of these
     the name may well be one of the module.
     """
     comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-    scopes = (ast.FunctionDef, ast.ClassDef, ast.Lambda, *comprehensions)
+    scopes = (*FUNCTIONS, ast.ClassDef, ast.Lambda, *comprehensions)
     own = {node.arg for node in ast.iter_child_nodes(function.args) if isinstance(node, ast.arg)}
     of_module: set[str] = set()
     waiting: list[ast.AST] = list(function.body)

@@ -174,6 +174,17 @@ def test_torch_is_found_at_the_end_of_a_very_long_sum():
     assert "uses torch" in find_forbidden(source, "NN.tanh", frozenset({"torch"}))
 
 
+def test_what_is_forbidden_is_found_in_a_coroutine_too():
+    source = (
+        "import asyncio, torch\n"
+        "async def hidden(x):\n    return torch.relu(x)\n"
+        "class NN:\n    def relu(self, x):\n        return asyncio.run(hidden(x))\n"
+        "    async def tanh(self, x):\n        return torch.tanh(x)\n"
+    )
+    for part in ("NN", "NN.relu", "NN.tanh"):
+        assert "uses torch" in find_forbidden(source, part, frozenset({"torch"}))
+
+
 def test_variables_of_a_function_are_not_those_of_the_module():
     source = HEAD + (
         "x = loss = torch.ones(3)\n"
