@@ -153,8 +153,9 @@ def prepare_expected(assignment: Assignment, folder: Path, root: Path = ROOT) ->
         (folder / f"{case.name}.npz").write_bytes(content[1:])
 
 
-def _parts(assignment: Assignment, file: str) -> set[str]:
-    return {part for case in assignment.cases if case.file == file for part in case.stand_ins}
+def _parts(assignment: Assignment, file: str) -> list[str]:
+    """Return the stand-ins for a file in an order that does not change from run to run."""
+    return sorted({part for c in assignment.cases if c.file == file for part in c.stand_ins})
 
 
 def _extract(source: str, part: str) -> str:
