@@ -7,6 +7,7 @@ time has the folder of a run.
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -32,6 +33,8 @@ CHECKPOINT, PREVIOUS = "checkpoint.pt", "previous_checkpoint.pt"
 RUN_FILES = (RESULTS, BEST_MODEL, CHECKPOINT, PREVIOUS)
 LOCK = ".lock"  # stays when the run ends: two processes could lock two files of the same name
 FORMAT = 2  # raised when a reader of older checkpoints would misunderstand newer ones
+
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
 
 # The lock files that this process has locked: device and inode, and the descriptor, which stays
 # open. The system takes a lock back when the process ends, however it ends.
@@ -145,7 +148,7 @@ def _lock(folder: Path) -> None:
 
     Raises:
         InUse: another process has locked it.
-        OSError: the folder cannot be written to, or its file system knows no locks.
+        OSError: the folder cannot be written to.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     status = os.fstat(descriptor)
@@ -163,6 +166,16 @@ def _lock(folder: Path) -> None:
         raise InUse(
             f"{folder} is in use by another process: wait for it, or choose another --logdir"
         ) from error
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in NO_LOCKS:
+            raise
+        # Some network drives: without a lock a run is better than none.
+        print(
+            f"{folder} is on a drive that cannot be locked: have no second process train there",
+            file=sys.stderr,
+        )
+        return
     _locks[key] = descriptor
 
 

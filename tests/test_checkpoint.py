@@ -1,5 +1,8 @@
 """Files are written whole or not at all, and checked when they are read."""
 
+import errno
+import fcntl
+import os
 import pickle
 import resource
 
@@ -72,3 +75,23 @@ def test_json_holds_no_numbers_that_json_does_not_know(tmp_path):
     with pytest.raises(ValueError):
         checkpoint.write_json(tmp_path / "results.json", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOLCK, errno.EIO])
+def test_a_drive_that_cannot_be_locked_is_used_without_a_lock(
+    number, tmp_path, capsys, monkeypatch
+):
+    """As network drives answer; there is none here. Any other error is one."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            checkpoint.open_folder(tmp_path, None, overwrite=False)
+        return
+    assert checkpoint.open_folder(tmp_path, None, overwrite=False) is False
+    assert capsys.readouterr().err == (
+        f"{tmp_path} is on a drive that cannot be locked: have no second process train there\n"
+    )
