@@ -76,7 +76,8 @@ class DataSet:
     Attributes:
         name: for titles and results.
         train, val, test: disjoint splits.
-        class_names: of each label; an ``.npz`` file does not say them, and its labels stay numbers.
+        num_classes: labels are smaller than this.
+        class_names: of the labels, in their order; empty for an ``.npz`` file, which says none.
         sha256: of all images and labels; two sets with the same one are the same.
         split: in words, how train and val were separated.
     """
@@ -85,14 +86,14 @@ class DataSet:
     train: Split
     val: Split
     test: Split
+    num_classes: int
     class_names: tuple[str, ...]
     sha256: str
     split: str
 
-    @property
-    def num_classes(self) -> int:
-        """Labels are smaller than this."""
-        return len(self.class_names)
+    def name_of(self, label: int) -> str:
+        """Return the name of a label, the number itself where there is no name."""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
 
 
 def load_data(source: str, data_dir: str | Path = "data") -> DataSet:
@@ -107,15 +108,15 @@ def load_data(source: str, data_dir: str | Path = "data") -> DataSet:
         OSError: a file that cannot be read, or CIFAR-10 that cannot be downloaded.
     """
     if source == "cifar10":
-        return _data_set("CIFAR-10", read_cifar10(Path(data_dir)), CIFAR10_CLASSES)
+        return _data_set("CIFAR-10", read_cifar10(Path(data_dir)), 10, CIFAR10_CLASSES)
     if source == "shapes":
-        return _data_set("shapes", draw_shapes(), SHAPES)
+        return _data_set("shapes", draw_shapes(), 10, SHAPES)
     if source.endswith(".npz"):
         arrays = read_npz(Path(source))
         num_classes = 1 + max(
             int(labels.max()) for name, labels in arrays.items() if name.endswith("labels")
         )
-        return _data_set(Path(source).stem, arrays, tuple(map(str, range(num_classes))))
+        return _data_set(Path(source).stem, arrays, num_classes)
     raise ValueError(f"{source!r} is no data set; choose cifar10, shapes or the path of an .npz")
 
 
@@ -252,7 +253,9 @@ def _check_part(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndar
     return labels.reshape(-1)
 
 
-def _data_set(name: str, arrays: dict[str, np.ndarray], class_names: tuple[str, ...]) -> DataSet:
+def _data_set(
+    name: str, arrays: dict[str, np.ndarray], num_classes: int, class_names: tuple[str, ...] = ()
+) -> DataSet:
     """Build the three splits from arrays (N, S, S, 3) and (N,)."""
     digest = hashlib.sha256()
     for key in sorted(arrays):
@@ -274,7 +277,12 @@ def _data_set(name: str, arrays: dict[str, np.ndarray], class_names: tuple[str, 
         splits["val"] = Split(images[val], labels[val])
         split = SPLIT
     return DataSet(
-        name=name, class_names=class_names, sha256=digest.hexdigest(), split=split, **splits
+        name=name,
+        num_classes=num_classes,
+        class_names=class_names,
+        sha256=digest.hexdigest(),
+        split=split,
+        **splits,
     )
 
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,16 @@ def find_mistakes(model: nn.Module, split: Split, device: torch.device | str) ->
 
 
 def draw_mistakes(
-    mistakes: Mistakes, class_names: tuple[str, ...], title: str, rows: int = 3, columns: int = 6
+    mistakes: Mistakes, name_of: Callable[[int], str], title: str, rows: int = 3, columns: int = 6
 ) -> Figure:
-    """Draw the first mistakes, each with what the model says and what the label says."""
+    """Draw the first mistakes, each with what the model says and what the label says.
+
+    Args:
+        mistakes: of a model.
+        name_of: returns the name of a class.
+        title: of the figure.
+        rows, columns: of images.
+    """
     figure = Figure(figsize=(1.55 * columns, 2.05 * rows + 0.5), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -110,17 +118,17 @@ def draw_mistakes(
     )
     for panel, image, label, prediction, probability in shown:
         panel.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
-        says = f"says {class_names[prediction]}, {100 * probability:.0f} %"
-        panel.set_title(f"{says}\nlabel: {class_names[label]}", fontsize=9)
+        says = f"says {name_of(prediction)}, {100 * probability:.0f} %"
+        panel.set_title(f"{says}\nlabel: {name_of(label)}", fontsize=9)
     return figure
 
 
-def describe_mistakes(mistakes: Mistakes, class_names: tuple[str, ...]) -> str:
+def describe_mistakes(mistakes: Mistakes, name_of: Callable[[int], str]) -> str:
     """Say in two sentences how many there are, and which are the most frequent."""
     text = f"{len(mistakes):,} of {mistakes.images_in_all:,} images are wrong."
     pairs = Counter(zip(mistakes.split.labels.tolist(), mistakes.predictions.tolist()))
     frequent = [
-        f"{class_names[label]} taken for {class_names[prediction]} ({number})"
+        f"{name_of(label)} taken for {name_of(prediction)} ({number})"
         for (label, prediction), number in pairs.most_common(3)
     ]
     return f"{text} Most often: {', '.join(frequent)}." if frequent else text
@@ -147,8 +155,8 @@ def save_mistakes(logdir: str | Path, data: DataSet, device: str = "auto") -> tu
     mistakes = find_mistakes(model, data.val, pick_device(device))
     title = f"Mistakes of {results['model']} on the validation images of {data.name}"
     path = Path(logdir) / "mistakes.png"
-    draw_mistakes(mistakes, data.class_names, title).savefig(path, dpi=150)
-    return path, describe_mistakes(mistakes, data.class_names)
+    draw_mistakes(mistakes, data.name_of, title).savefig(path, dpi=150)
+    return path, describe_mistakes(mistakes, data.name_of)
 
 
 def make_parser() -> argparse.ArgumentParser:

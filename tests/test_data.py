@@ -1,6 +1,7 @@
 """The data sets, the split, and the way from a set to a batch."""
 
 import contextlib
+import gc
 import hashlib
 import json
 import math
@@ -437,6 +438,8 @@ def test_a_host_that_does_not_deliver_is_one_error_and_leaves_nothing_behind(
     with pytest.raises(OSError, match="could not be downloaded") as caught:
         load_data("cifar10", data_dir)
     assert "\n" not in str(caught.value) and list(data_dir.iterdir()) == []
+    del caught  # which holds the socket
+    gc.collect()  # here, where the warning of it is ignored
 
 
 def test_two_processes_that_download_at_once_both_get_the_data(official_archive, tmp_path):

@@ -11,7 +11,7 @@ import mistakes
 from data import MEAN, STD, load_data
 from mistakes import describe_mistakes, draw_mistakes, find_mistakes, load_best_model, save_mistakes
 
-LETTERS = tuple("abcdefghij")
+LETTERS = "abcdefghij".__getitem__
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_words_and_figure_tell_images_labels_and_predictions(trained, small_npz)
     for ax, image, label, said, certainty in zip(
         figure.axes, found.split.images, found.split.labels, found.predictions, found.probabilities
     ):
-        text = f"says {LETTERS[said]}, {100 * certainty:.0f} %\nlabel: {LETTERS[label]}"
+        text = f"says {LETTERS(said)}, {100 * certainty:.0f} %\nlabel: {LETTERS(label)}"
         assert ax.get_title() == text
         (shown,) = ax.get_images()
         assert (shown.get_array() == image.permute(1, 2, 0).numpy()).all()
