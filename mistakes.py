@@ -47,6 +47,24 @@ class Mistakes:
         return len(self.predictions)
 
 
+def read_results(logdir: str | Path) -> dict[str, Any]:
+    """Return the content of results.json of a run.
+
+    Raises:
+        ValueError: it is not that of a run.
+        OSError: it cannot be read.
+    """
+    path = Path(logdir) / checkpoint.RESULTS
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not the results.json of a run") from error
+    needed = {"model", "model_config", "data", "args"}
+    if not isinstance(results, dict) or not needed <= results.keys():
+        raise ValueError(f"{path} is not the results.json of a run")
+    return results
+
+
 def load_best_model(logdir: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """Return the model of a run with the weights of its best epoch, and its results.
 
@@ -60,11 +78,11 @@ def load_best_model(logdir: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         ValueError: the files in the folder are not those of a run.
         OSError: the folder has no results.json or best_model.pt.
     """
+    results = read_results(logdir)
     path = Path(logdir) / checkpoint.RESULTS
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
         model = build_model(path, results["model"], results["model_config"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the results.json of a run") from error
     path = Path(logdir) / checkpoint.BEST_MODEL
     try:
@@ -178,8 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run from the command line and return the exit status: 2 for a mistake in the arguments."""
     args = make_parser().parse_args(argv)
     try:
-        _, results = load_best_model(args.logdir)
-        own = results["args"]
+        own = read_results(args.logdir)["args"]
         data = load_data(args.data or own["data"], args.data_dir or own["data_dir"])
         path, words = save_mistakes(args.logdir, data, args.device)
     except (OSError, ValueError) as error:
