@@ -39,14 +39,14 @@ class Linear(nn.Module):
             raise ValueError(f"out_features is {out_features}; it must be at least 1")
         self.in_features = in_features
         self.out_features = out_features
-        # The range that torch.nn.Linear draws from: the layer is of use before MLP initialises it.
+        # The range of torch.nn.Linear: the layer is usable before MLP initialises it.
         bound = 1 / math.sqrt(in_features)
         self.weight = nn.Parameter(torch.empty(out_features, in_features).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(out_features).uniform_(-bound, bound))
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
-        # One kernel; and under autocast the bias takes part in the lower precision.
+        # One kernel; and under autocast the bias is in the lower precision too.
         return nn.functional.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -55,7 +55,7 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with a non-linearity after each but the last.
+    """Linear layers with a non-linearity after each except the last.
 
     Args:
         input_size: numbers in one flattened image, 3072 for CIFAR-10.
@@ -99,7 +99,7 @@ class MLP(nn.Module):
     def _build_layers(
         self, input_size: int, hidden_sizes: Sequence[int], num_classes: int
     ) -> tuple[nn.ModuleList, Linear]:
-        """Return the hidden layers, input side first, and the layer that makes the logits."""
+        """Return the hidden layers, from input to output, and the layer that returns the logits."""
         widths = [input_size, *hidden_sizes]
         hidden_layers = nn.ModuleList(
             Linear(width_in, width_out) for width_in, width_out in pairwise(widths)
@@ -107,7 +107,7 @@ class MLP(nn.Module):
         return hidden_layers, Linear(widths[-1], num_classes)
 
     def _initialize_linear_layer(self, module: nn.Module) -> None:
-        """Set the bias to zero and draw the weight by Glorot's normal rule.
+        """Set the bias to zero and draw the weight from Glorot's normal distribution.
 
         The weight has mean 0 and variance 2 / (in_features + out_features).
         """
@@ -115,7 +115,7 @@ class MLP(nn.Module):
         nn.init.zeros_(module.bias)
 
     def activation_fn(self, activation: str, inputs: Tensor) -> Tensor:
-        """Apply the non-linearity called ``activation`` to each element; the shape stays.
+        """Apply the non-linearity called ``activation`` to each element.
 
         Raises:
             ValueError: unknown activation.

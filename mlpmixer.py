@@ -1,20 +1,20 @@
-"""MLP-Mixer: an image classifier of nothing but MLPs (Problem 3).
+"""MLP-Mixer: an image classifier built from MLPs alone (Problem 3).
 
 Shapes: B batch, C channels, H, W height and width, N patches, D embedding width, K classes.
 
 Sources:
 1. I. Tolstikhin et al., "MLP-Mixer: An all-MLP Architecture for Vision", NeurIPS 2021:
-   section 2 and figure 1 the network, section 3 stochastic depth, figure 5 the drawing of units.
+   section 2 and figure 1 the network, section 3 stochastic depth, figure 5 the units.
 2. G. Huang, Y. Sun, Z. Liu, D. Sedra and K. Weinberger, "Deep Networks with Stochastic Depth",
    ECCV 2016: section 3, ``drop_path``.
 """
 
+import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class PatchEmbed(nn.Module):
         img_size: height and width of the image in pixels.
         patch_size: height and width of a patch in pixels; it divides img_size.
         in_chans: C, channels of the image.
-        embed_dim: D, numbers that describe one patch.
+        embed_dim: D, width of the embedding of a patch.
 
     Attributes:
         grid_size: patches along one side of the image.
@@ -53,7 +53,7 @@ class PatchEmbed(nn.Module):
         self.patch_size = patch_size
         self.grid_size = img_size // patch_size
         self.num_patches = self.grid_size**2
-        # Kernel and stride of one patch: the patches do not overlap, each is mapped on its own.
+        # Kernel and stride are one patch: the patches do not overlap, each is mapped separately.
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Mlp(nn.Module):
 
 
 class MixerBlock(nn.Module):
-    """One MLP that mixes the patches, one that mixes the channels, each with a skip connection.
+    """An MLP that mixes the patches and one that mixes the channels, each with a skip connection.
 
     Args:
         dim: D, width of the embedding.
@@ -112,8 +112,8 @@ class MixerBlock(nn.Module):
         activation: "gelu" or "relu".
         drop: probability of dropout in the MLPs.
         drop_path: probability that a training image skips an MLP (source 2).
-        tokens_mlp_dim: hidden width of the token-mixing MLP, instead of the one from mlp_ratio.
-        channels_mlp_dim: hidden width of the channel-mixing MLP, instead of the one from mlp_ratio.
+        tokens_mlp_dim: hidden width of the token-mixing MLP, in place of mlp_ratio.
+        channels_mlp_dim: hidden width of the channel-mixing MLP, in place of mlp_ratio.
 
     Raises:
         ValueError: unknown activation, a width smaller than 1, or a probability outside [0, 1).
@@ -157,10 +157,9 @@ class MixerBlock(nn.Module):
         return x + self._skip_at_random(self.mlp_channels(self.norm2(x)))
 
     def _skip_at_random(self, branch: Tensor) -> Tensor:
-        """In training, set a random part of the images to 0 and scale the others up.
+        """In training, set random images of ``branch`` (B, N, D) to 0 and scale the others up.
 
-        The scale keeps the mean over the draws equal to ``branch`` (B, N, D), so that nothing has
-        to change at test time.
+        The scale keeps the expected value, so that evaluation needs no change.
         """
         if not self.training or self.drop_path == 0:
             return branch
@@ -240,86 +239,38 @@ class MLPMixer(nn.Module):
         x = self.norm(self.blocks(x))
         return self.head(x.mean(dim=1))  # (B, D) to (B, K)
 
-    def visualize(self, logdir: str | PathLike[str], trained_on: str | None = None) -> Path:
-        """Draw the token-mixing units of the first block as in figure 5 of the paper.
+    def visualize(self, logdir: str | PathLike[str]) -> Path:
+        """Draw the first token-mixing layer as in figure 5 of source 1, in the order of its rows.
 
-        One unit is one row of ``blocks[0].mlp_tokens.fc1.weight``: a weight for each patch, drawn
-        where the patch lies in the image. Each unit stands beside the one of the most opposite
-        phase; the pairs go from low to high spatial frequency.
+        A unit is a row of ``blocks[0].mlp_tokens.fc1.weight``: one weight per patch, drawn where
+        the patch lies in the image.
 
         Args:
             logdir: folder of the figure; made if it does not exist.
-            trained_on: name of the data, for the title.
 
         Returns:
             The path of the figure, ``logdir/token_mixing_units.png``.
         """
         weight = self.get_parameter("blocks.0.mlp_tokens.fc1.weight").detach().float().cpu()
-        grid = self.patchemb.grid_size
-        units = weight.reshape(-1, grid, grid)[_order_of_units(weight, grid)].numpy()
-        picture = _tile_pairs(units)
-        limit = np.quantile(np.abs(units), 0.99)
-
-        height = 8 * picture.shape[0] / picture.shape[1]  # inches
-        figure = Figure(figsize=(9, height + 1.2), layout="constrained")
-        figure.suptitle(
-            f"MLP-Mixer: the {len(units)} token-mixing units of the first block,\n"
-            f"one weight for each of {grid} x {grid} patches"
-            + (f", trained on {trained_on}" if trained_on else "")
-        )
+        grid, columns = self.patchemb.grid_size, 16
+        rows = math.ceil(len(weight) / columns)
+        # A grey line (NaN) right of and below each unit, and empty places after the last one.
+        sheet = torch.full((rows * columns, grid + 1, grid + 1), math.nan)
+        sheet[: len(weight), :grid, :grid] = weight.reshape(-1, grid, grid)
+        sheet = sheet.reshape(rows, columns, grid + 1, grid + 1).transpose(1, 2)
+        limit = weight.abs().quantile(0.99).item()
+        figure = Figure(figsize=(8, 0.8 + 0.42 * rows), layout="constrained")
         ax = figure.subplots()
+        colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.8")
+        picture = sheet.reshape(rows * (grid + 1), -1)[:-1, :-1].numpy()
+        shown = ax.imshow(picture, cmap=colours, vmin=-limit, vmax=limit)
+        figure.colorbar(shown, label="weight", extend="both", shrink=0.8)
+        ax.set_title(f"MLP-Mixer: the {len(weight)} token-mixing units of the first block")
         ax.set_axis_off()
-        colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.8")  # bad: the gaps
-        shown = ax.imshow(picture, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
-        figure.colorbar(shown, ax=ax, label="weight", extend="both", shrink=0.8, pad=0.02)
-        figure.supxlabel(
-            "Units side by side without a wide gap are a pair of most negative correlation. Pairs "
-            "are\nsorted by mean spatial frequency, low at the top left. The colours end at the 99 "
-            "% quantile.",
-            fontsize=9,
-        )
         path = Path(logdir) / "token_mixing_units.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
         return path
-
-
-def _tile_pairs(units: np.ndarray, pairs_a_row: int = 8) -> np.ndarray:
-    """Lay units (U, g, g) out as one picture: narrow gaps in a pair, wide ones between pairs."""
-    grid = units.shape[1]
-    gap = -(-grid // 8)
-    step = 2 * grid + 4 * gap  # from one pair to the next
-    rows = -(-len(units) // (2 * pairs_a_row))
-    picture = np.full((rows * (grid + 3 * gap), pairs_a_row * step), np.nan)
-    for index, unit in enumerate(units):
-        pair, second = divmod(index, 2)
-        row, column = divmod(pair, pairs_a_row)
-        top, left = row * (grid + 3 * gap), column * step + second * (grid + gap)
-        picture[top : top + grid, left : left + grid] = unit
-    return picture[: -3 * gap, : -3 * gap]
-
-
-def _order_of_units(weight: Tensor, grid: int) -> list[int]:
-    """Return the order in which to draw units (U, N): opposite pairs, low frequencies first."""
-    centred = weight - weight.mean(dim=1, keepdim=True)
-    directions = nn.functional.normalize(centred, dim=1)
-    correlation = directions @ directions.T
-    # Greedy matching: the most opposite pair of all that are left is the next pair.
-    number = len(weight)
-    free = set(range(number))
-    pairs = []
-    for flat in correlation.flatten().argsort().tolist():
-        first, second = divmod(flat, number)
-        if first < second and first in free and second in free:
-            free -= {first, second}
-            pairs.append((first, second))
-
-    power = torch.fft.fft2(centred.reshape(-1, grid, grid)).abs().square()
-    frequency = torch.fft.fftfreq(grid)
-    radius = (frequency[:, None].square() + frequency[None, :].square()).sqrt()  # cycles per patch
-    mean_frequency = (power * radius).sum(dim=(1, 2)) / power.sum(dim=(1, 2)).clamp(min=1e-12)
-    pairs.sort(key=lambda pair: (mean_frequency[pair[0]] + mean_frequency[pair[1]]).item())
-    return [unit for pair in pairs for unit in pair] + sorted(free)
 
 
 def _check_positive(**sizes: int) -> None:

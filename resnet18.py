@@ -1,7 +1,7 @@
 """ResNet18 for 32x32 images (Problem 2).
 
-The network of He et al. for ImageNet with the stem that is usual on CIFAR-10: one 3x3 convolution
-of stride 1 in place of the 7x7 convolution of stride 2 and the max pooling.
+The ImageNet network of He et al. with the usual stem for CIFAR-10: one 3x3 convolution of stride 1
+instead of the 7x7 convolution of stride 2 and the max pooling.
 
 Shapes: B batch, C channels, H, W height and width, K classes.
 
@@ -12,7 +12,6 @@ CVPR 2016: figure 5 (left) the block, table 1 (18-layer) the network, section 3.
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, in_planes: int, planes: int, stride: int = 1):
         super().__init__()
-        # Batch norm adds its own shift, so a bias before it would have no effect.
+        # Batch norm subtracts the mean, so a bias before it would have no effect.
         self.conv1 = nn.Conv2d(
             in_planes, planes, kernel_size=3, stride=stride, padding=1, bias=False
         )
@@ -88,60 +87,30 @@ class ResNet18(nn.Module):
         out = out.mean(dim=(2, 3))  # (B, 512)
         return self.linear(out)
 
-    def visualize(self, logdir: str | PathLike[str], trained_on: str | None = None) -> Path:
-        """Draw the 64 kernels of ``conv1`` and return the path, ``logdir/conv1_kernels.png``.
+    def visualize(self, logdir: str | PathLike[str]) -> Path:
+        """Draw the 64 kernels of ``conv1`` in colour.
 
-        Three views of the same (64, 3, 3, 3) weight, kernel by kernel from left to right and top
-        to bottom: colours on one scale for all, colours with each kernel standardised, and the
-        mean over the three channels.
+        A weight w of channel c is shown as the brightness (w / largest + 1) / 2 of that channel:
+        0 is mid-grey, and the scale is the same for all kernels.
 
         Args:
             logdir: folder of the figure; made if it does not exist.
-            trained_on: name of the data, for the title.
+
+        Returns:
+            The path of the figure, ``logdir/conv1_kernels.png``.
         """
         kernels = self.conv1.weight.detach().float().cpu()
         largest = kernels.abs().max().clamp(min=1e-12)
-        mean = kernels.mean(dim=(1, 2, 3), keepdim=True)
-        deviation = kernels.std(dim=(1, 2, 3), keepdim=True)
-        standardised = (kernels - mean) / deviation.clamp(min=1e-12)
-        grey = kernels.mean(dim=1, keepdim=True)
-
-        figure = Figure(figsize=(11, 4.6))
-        figure.set_layout_engine("constrained", wspace=0.12)
+        figure = Figure(figsize=(6, 6.5))
+        figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.9)
         figure.suptitle(
-            "ResNet18: the 64 kernels of the first convolution, 3 x 3 weights each"
-            + (f", trained on {trained_on}" if trained_on else "")
+            f"ResNet18: the kernels of the first convolution, 3 x 3 pixels\n"
+            f"brightness of a channel: (weight / {largest:.3f} + 1) / 2"
         )
-        axes = figure.subplots(1, 3)
-        axes[0].imshow(_tile((kernels / largest + 1) / 2, gap=1.0))
-        axes[0].set_title("RGB, one scale for all kernels")
-        axes[1].imshow(_tile((standardised / 5 + 0.5).clamp(0, 1), gap=1.0))
-        axes[1].set_title("RGB, each kernel standardised")
-        limit = grey.abs().max().item()
-        shown = axes[2].imshow(
-            _tile(grey, gap=float("nan"))[..., 0], cmap="gray", vmin=-limit, vmax=limit
-        )
-        axes[2].set_title("Grey, mean over the channels")
-        figure.colorbar(shown, ax=axes[2], label="mean weight", shrink=0.75)
-        for ax in axes:
+        for ax, kernel in zip(figure.subplots(8, 8).flat, (kernels / largest + 1) / 2):
+            ax.imshow(kernel.permute(1, 2, 0).numpy())
             ax.set_axis_off()
-        figure.supxlabel(
-            f"Left: a weight w of channel c is shown as the brightness (w / {largest:.3f} + 1) / 2 "
-            "of c, so that 0 is mid-grey. Middle: each kernel\nless its mean, divided by the "
-            "standard deviation of its 27 weights; ±2.5 deviations span black to full brightness.\n"
-            "Right: the mean over red, green and blue; black is negative, mid-grey 0, white "
-            "positive.",
-            fontsize=9,
-        )
         path = Path(logdir) / "conv1_kernels.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
         return path
-
-
-def _tile(kernels: Tensor, gap: float) -> np.ndarray:
-    """Lay kernels (64, C, 3, 3) out as one picture (31, 31, C) of 8 rows with gaps between them."""
-    channels = kernels.shape[1]
-    padded = nn.functional.pad(kernels, (0, 1, 0, 1), value=gap)  # (64, C, 4, 4)
-    rows = padded.reshape(8, 8, channels, 4, 4).permute(0, 3, 1, 4, 2)  # (8, 4, 8, 4, C)
-    return rows.reshape(32, 32, channels)[:-1, :-1].numpy()

@@ -1,4 +1,4 @@
-"""The loss, the accuracy, and what an experiment needs around them (Problem 4).
+"""The loss, the accuracy, and small helpers of the experiments (Problem 4).
 
 Shapes: B batch, K classes.
 """
@@ -22,13 +22,13 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 
     """Return the cross-entropy between softmax(logits) and the labels, averaged over the batch.
 
     Args:
-        logits: (B, K), of any finite size; float16 and bfloat16 are computed in float32.
+        logits: (B, K), of any finite size; float16 and bfloat16 are converted to float32.
         labels: (B,) integers in [0, K).
         label_smoothing: share of the target that is spread evenly over the K classes
             (Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, section 7).
 
     Returns:
-        The loss, 0-dim, in nats.
+        The loss in nats, a 0-dim tensor.
 
     Raises:
         ValueError: the shapes do not match, the labels are not integers, or label_smoothing is
@@ -41,7 +41,7 @@ def cross_entropy_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 
         raise ValueError(f"label_smoothing is {label_smoothing}; it must lie between 0 and 1")
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    # Less the largest logit of its row, no exponential overflows and one of them is 1. The lower
+    # Minus the largest logit of its row, no exponential overflows and one of them is 1. The lower
     # limit keeps the sum finite for logits at both ends of the number range.
     constant = logits.detach()
     lowest = torch.finfo(logits.dtype).min / 2
@@ -59,7 +59,7 @@ def _mean(x: Tensor, dim: int) -> Tensor:
 
 
 def compute_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the fraction of the batch whose largest logit is the label's: 0-dim, in [0, 1].
+    """Return the fraction of correct predictions in the batch, a 0-dim tensor in [0, 1].
 
     Args:
         logits: (B, K)
@@ -85,7 +85,7 @@ def seed_experiment(seed: int) -> None:
     """Seed the random numbers of Python, NumPy and PyTorch, on every device.
 
     Args:
-        seed: an integer in [0, 2**32), the range that NumPy takes.
+        seed: an integer in [0, 2**32), the range that NumPy accepts.
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -96,12 +96,12 @@ def to_device(tensors: Any, device: torch.device | str) -> Any:
     """Return the same structure with every tensor on ``device``.
 
     Args:
-        tensors: a tensor, or a list, tuple, named tuple or dict of them, nested as deep as you
-            like. Whatever else it holds (numbers, strings, None) is returned as it is.
-        device: where to.
+        tensors: a tensor, or a list, tuple, named tuple or dict of them, nested to any depth.
+            Everything else in it (numbers, strings, None) is returned unchanged.
+        device: the target.
     """
     if isinstance(tensors, Tensor):
-        # A copy to the CPU that does not block could be read before it has arrived.
+        # A non-blocking copy to the CPU could be read before it has arrived.
         return tensors.to(device, non_blocking=torch.device(device).type != "cpu")
     if isinstance(tensors, dict):
         moved = copy.copy(tensors)
@@ -128,24 +128,24 @@ def generate_plots(
     legend_names: Sequence[str],
     save_path: str | PathLike[str],
 ) -> None:
-    """Draw the learning curves of several runs over each other, one figure a quantity.
+    """Draw the learning curves of several runs, one figure per quantity.
 
     Args:
         list_of_dirs: folders of runs, each with a ``results.json``.
-        legend_names: a name for each run.
+        legend_names: one name per run.
         save_path: folder for train_accs.png, valid_accs.png, train_losses.png, valid_losses.png.
 
     Raises:
-        ValueError: no run, not one name a run, or a results.json without the curves.
+        ValueError: no run, not one name per run, or a results.json without the curves.
         FileNotFoundError: a folder has no results.json.
     """
     if len(list_of_dirs) == 0 or len(list_of_dirs) != len(legend_names):
         raise ValueError(
             f"list_of_dirs has {len(list_of_dirs)} folders and legend_names {len(legend_names)} "
-            "names; there must be one name a folder, and at least one"
+            "names; there must be one name per folder, and at least one"
         )
     runs = [_read_results(Path(folder) / "results.json") for folder in list_of_dirs]
-    # Runs of this project say which data they come from; those of others need not.
+    # Runs of this project name their data; others need not.
     data = [run.get("data") for run in runs]
     sources = {source["name"] for source in data if isinstance(source, dict) and "name" in source}
     folder = Path(save_path)
@@ -166,7 +166,7 @@ def generate_plots(
 
 
 def _read_results(path: Path) -> dict[str, Any]:
-    """Return one results.json, checked for the curves that are drawn."""
+    """Return one results.json; it must have the curves."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

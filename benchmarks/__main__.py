@@ -105,12 +105,12 @@ def main(argv: list[str] | None = None) -> int:
     import numpy
     import torch
 
-    from device import is_out_of_memory
+    from training.device import is_out_of_memory, processor_name
 
     if threads is not None:
         torch.set_num_threads(threads)
     machine = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "numpy": numpy.__version__,
@@ -145,17 +145,6 @@ def _say(message: str, status: int) -> int:
     """Print the one line with which the program ends, and return its exit status."""
     print(f"benchmarks: {message}", file=sys.stderr)
     return status
-
-
-def _processor() -> str:
-    """Return the model of the processor, as far as the system says it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from torch import nn
 import main
 from benchmarks import common, usual
 from benchmarks.arguments import add_data, add_device, count, positive_int
-from config import MODELS, build_model, default_path, read_config
-from data import DataSet, load_data
-from device import describe_device
+from training.config import MODELS, build_model, default_path, read_config
+from training.data import DataSet, load_data
+from training.device import describe_device, pick_device
+from training.precision import pick_precision
 from utils import seed_experiment
 
 
@@ -55,8 +56,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError, OSError: the device, the precision or the data cannot be had.
     """
-    device = main.pick_device(args.device)
-    precision = main.pick_precision(args.precision, device)
+    device = pick_device(args.device)
+    precision = pick_precision(args.precision, device)
     workers = args.workers
     if workers is None:
         workers = 2 if device.type == "cpu" else 4
@@ -72,7 +73,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     common.show("")
     return {
         "device": describe_device(device),
-        "precision": str(precision).removeprefix("torch."),
+        "precision": str(precision),
         "workers": workers,
         "source": data.name,
         "split": [len(part) for part in (data.train, data.val, data.test)],
@@ -81,11 +82,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def build_network(model: str, seed: int) -> nn.Module:
-    """Return a model with the weights that ``main.prepare`` starts from with this seed."""
+    """Return a model with the weights that ``main.setup`` starts from with this seed."""
     path = default_path(model)
     config = read_config(path, model)
     seed_experiment(seed)
-    return build_model(path, model, config)
+    return build_model(path, MODELS[model], config)
 
 
 def train_usual(

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 
 import main
-from data import Split, load_data
+from training.arguments import parse_args
+from training.data import Split, load_data
+from training.progress import Progress
+from training.run import Run
 
 EPOCH = 45_000  # training images of CIFAR-10
 BATCH_SIZE = 128
@@ -53,26 +56,24 @@ def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
         return archive["train_images"], archive["train_labels"]
 
 
-def prepare(model: str, data: str | Path, logdir: Path, **arguments: Any) -> main.Run:
+def prepare(model: str, data: str | Path, logdir: Path, **arguments: Any) -> Run:
     """Return a run of ``main.py`` with its defaults, but for the arguments that are given.
 
     Raises:
-        ValueError, OSError: as ``main.prepare``.
+        ValueError, OSError: as ``main.setup``.
     """
     argv = ["--model", model, "--data", str(data), "--logdir", str(logdir)]
     for name, value in arguments.items():
         argv += [f"--{name}", str(value)]
-    return main.prepare(main.parse_args(argv))
+    return main.setup(parse_args(argv))
 
 
-def train_epoch(run: main.Run, epoch: int, progress: main.Progress | None = None) -> None:
+def train_epoch(run: Run, epoch: int, progress: Progress | None = None) -> None:
     """Train as ``main.fit_epoch`` does."""
     train_on(run, run.train_batches, epoch, progress)
 
 
-def train_on(
-    run: main.Run, batches: Any, epoch: int = 1, progress: main.Progress | None = None
-) -> None:
+def train_on(run: Run, batches: Any, epoch: int = 1, progress: Progress | None = None) -> None:
     """Train as ``main.fit_epoch`` does, but on these batches."""
     main.train(
         epoch,
@@ -81,9 +82,7 @@ def train_on(
         run.optimizer,
         run.args,
         scheduler=run.scheduler,
-        scaler=run.scaler,
         precision=run.precision,
-        label_smoothing=run.args.label_smoothing,
         progress=progress,
     )
 

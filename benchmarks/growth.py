@@ -15,9 +15,10 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.arguments import add_data, add_device, positive_int
-from config import MODELS
-from data import Batches
-from device import describe_device
+from training.batches import Batches
+from training.config import MODELS
+from training.device import describe_device
+from training.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +79,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             common.show(f"{args.model}, batches of {batch_size}, to warm up")
             # The last steps of an epoch: a first one has to set up what larger ones need anew.
             last = max(len(batches) - 3, 0)
-            common.train_epoch(part, 1, common.main.Progress(steps=last))
+            common.train_epoch(part, 1, Progress(steps=last))
             name = f"{number} images in batches of {batch_size}"
             calls[name] = functools.partial(common.train_epoch, part, 1)
         seconds = common.take_turns(calls, args.repeats, run.device, args.model)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import synchronize
-from data import SIZE
+from training.data import SIZE
 
 SIDES = {"cpu": (512, 1024, 2048), "other": (2048, 4096, 8192)}
 TRIES = 5

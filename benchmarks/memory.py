@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-import main
 from benchmarks import common, usual
-from config import build_model, default_path, read_config
+from training.config import MODELS, build_model, default_path, read_config
+from training.device import pick_device
+from training.progress import Progress
 
 STEPS = 3  # the second has the optimizer's state, the third everything that there will be
 
@@ -39,11 +40,11 @@ def _train_some_steps(
     way: str, model: str, data: Path, device_name: str, precision: str, threads: int
 ) -> dict[str, int]:
     torch.set_num_threads(threads)
-    device = main.pick_device(device_name)
+    device = pick_device(device_name)
     before = _peak(device)
     if way == "A":
         path = default_path(model)
-        network = build_model(path, model, read_config(path, model)).to(device)
+        network = build_model(path, MODELS[model], read_config(path, model)).to(device)
         loader = usual.make_loader(
             *common.read_images(data), training=True, workers=0, device=device
         )
@@ -55,7 +56,7 @@ def _train_some_steps(
                 model, data, Path(folder, "run"), device=device_name, precision=precision
             )
             last = max(len(run.train_batches) - STEPS, 0)
-            common.train_epoch(run, 1, main.Progress(steps=last))
+            common.train_epoch(run, 1, Progress(steps=last))
     return {"peak": _peak(device), "before": before}
 
 

@@ -1,7 +1,7 @@
 """Training with this project (B) against the usual way (A, ``benchmarks/usual.py``).
 
 Both train the same networks on the same images in batches of 128. B is ``main.train`` with what
-``main.prepare`` builds from the defaults of ``main.py``; A takes its images from DataLoaders with
+``main.setup`` builds from the defaults of ``main.py``; A takes its images from DataLoaders with
 several numbers of worker processes. All ways take turns, so that a slow moment of the machine
 meets each of them, and a ratio is that of two neighbours in time.
 """
@@ -18,11 +18,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-import main
 from benchmarks import common, hardware, memory, usual
 from benchmarks.arguments import add_data, add_device, count, positive_int
-from config import MODELS, build_model, default_path, read_config
-from device import describe_device
+from training.config import MODELS, build_model, default_path, read_config
+from training.device import describe_device, pick_device
+from training.precision import Precision, pick_precision
+from training.progress import Progress
+from training.run import Run
+from utils import to_device
 
 # Images of an epoch where nothing is said: on a CPU as many as a few seconds take.
 ON_CPU = {"pipeline": 10_000, "mlp": 10_000, "resnet18": 256, "mlpmixer": 512}
@@ -73,8 +76,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError, OSError: the device, the precision or the data cannot be had.
     """
-    device = main.pick_device(args.device)
-    precision = main.pick_precision(args.precision, device)
+    device = pick_device(args.device)
+    precision = pick_precision(args.precision, device)
     workers = args.workers or ([0, 2] if device.type == "cpu" else [4])
     workers = list(dict.fromkeys(workers))
     images = {
@@ -90,11 +93,11 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     common.show("matrix products")
     limits = {
         _name(kind): hardware.measure_limit(device, kind)
-        for kind in dict.fromkeys([torch.float32, precision])
+        for kind in dict.fromkeys([torch.float32, precision.dtype])
     }
     return {
         "device": describe_device(device),
-        "precision": _name(precision),
+        "precision": str(precision),
         "versions": usual.versions(),
         "memory_of": "GPU" if device.type == "cuda" else "process",
         "source": source,
@@ -120,7 +123,7 @@ class _Bench:
         self,
         data: Path,
         device: torch.device,
-        precision: torch.dtype,
+        precision: Precision,
         workers: list[int],
         repeats: int,
     ):
@@ -130,14 +133,14 @@ class _Bench:
         self.workers = workers
         self.repeats = repeats
 
-    def prepare(self, model: str, images: int) -> main.Run:
+    def prepare(self, model: str, images: int) -> Run:
         return common.prepare(
             model,
             self.data,
             Path(tempfile.mkdtemp(prefix=f"{model}-", dir=self.data.parent)),
             subset=images,
             device=self.device,
-            precision=_name(self.precision),
+            precision=self.precision,
         )
 
     def make_loaders(self, images: int) -> dict[str, Any]:
@@ -157,7 +160,7 @@ class _Bench:
 
         def read_all(source: Any) -> None:
             for batch in source:
-                main.to_device(batch, self.device)
+                to_device(batch, self.device)
 
         for name, source in sources.items():
             common.show(f"pipeline, {name}, to warm up")
@@ -169,7 +172,7 @@ class _Bench:
     def measure_model(self, model: str, images: int) -> dict[str, Any]:
         """Time steps and epochs of one model, and measure its memory."""
         config = read_config(default_path(model), model)
-        network = build_model(default_path(model), model, config)
+        network = build_model(default_path(model), MODELS[model], config)
         multiply_adds = hardware.count_multiply_adds(network)
         network = network.to(self.device)
         optimizer = usual.make_optimizer(network)
@@ -184,7 +187,7 @@ class _Bench:
 
         common.show(f"{model}, to warm up")
         train_usual(batches_of_warm_up)
-        common.train_epoch(run, 1, main.Progress(steps=last))
+        common.train_epoch(run, 1, Progress(steps=last))
         steps = min(STEPS, len(run.train_batches))
         seconds_of_steps = common.take_turns(
             {
@@ -211,7 +214,7 @@ class _Bench:
         for way in ("A", "B"):
             common.show(f"{model}, memory, {way}")
             peaks[way] = memory.measure_peak(
-                way, model, self.data, str(self.device), _name(self.precision)
+                way, model, self.data, str(self.device), str(self.precision)
             )
         common.show("")
         return {

@@ -20,7 +20,8 @@ from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from data import MEAN, RATIO, SCALE, SIZE, STD
+from training.batches import MEAN, RATIO, SCALE, STD
+from training.data import SIZE
 
 
 class Images(Dataset):

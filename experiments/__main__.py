@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import interrupt
-from data import load_data
 from experiments.plan import (
     QUICK,
     Experiment,
@@ -22,7 +20,9 @@ from experiments.plan import (
     remember,
     runs_of,
 )
-from main import Parser, positive_int
+from training import interrupt
+from training.arguments import Parser, positive_int
+from training.data import load_data
 
 FIRST_SEED = 42
 

@@ -1,6 +1,7 @@
 """Do one run of a classification experiment, with the functions of ``main.py``."""
 
 import argparse
+import contextlib
 import functools
 import inspect
 import json
@@ -11,12 +12,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import checkpoint
-import config
 import main
-from data import SIZE
-from experiments.plan import DEFAULTS, FINISHED, Run, Settings
+from experiments.plan import DEFAULTS, Run, Settings
 from numpy_networks import solution as numpy_networks
+from training import checkpoint, config
+from training.data import SIZE
+from training.files import write_json
+from training.progress import Diverged
+from training.run import Run as Prepared
 
 # The ResNet-18 of the second assignment, whose activation and initialisation can be chosen.
 config.MODELS.setdefault("resnet18_a2022", numpy_networks.ResNet18)
@@ -35,11 +38,11 @@ def train(run: Run, settings: Settings) -> None:
     finish(prepare(run, settings))
 
 
-def prepare(run: Run, settings: Settings) -> main.Run:
+def prepare(run: Run, settings: Settings) -> Prepared:
     """Return what ``main.prepare`` makes of a run."""
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / CONFIG
-    checkpoint.write_json(path, model_config(run.changes))
+    write_json(path, model_config(run.changes))
     arguments = {key: value for key, value in run.changes.items() if key in DEFAULTS}
     own = {
         "logdir": str(run.folder),
@@ -48,7 +51,7 @@ def prepare(run: Run, settings: Settings) -> main.Run:
         "data_dir": settings.data_dir,
         "model_config": str(path),
     }
-    return main.prepare(argparse.Namespace(**{**DEFAULTS, **arguments, **own}))
+    return main.setup(argparse.Namespace(**{**DEFAULTS, **arguments, **own}))
 
 
 def model_config(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,12 +85,7 @@ def load_model(run: Run) -> nn.Module:
     return network.eval()
 
 
-def finish(prepared: main.Run) -> None:
-    """Train to the end and say in ``results.json`` how it ended."""
-    try:
+def finish(prepared: Prepared) -> None:
+    """Train to the end; a run that diverges is finished too."""
+    with contextlib.suppress(Diverged):
         main.fit(prepared)
-        ended = "trained to the end"
-    except main.Diverged as error:
-        ended = f"diverged: {error}"
-    prepared.results[FINISHED] = ended
-    checkpoint.write_json(prepared.logdir / checkpoint.RESULTS, prepared.results)

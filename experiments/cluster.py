@@ -11,9 +11,9 @@ from pathlib import Path
 
 import submitit
 
-import interrupt
 from experiments.execute import Clock, Outcome, Task, perform
 from experiments.plan import Settings
+from training import interrupt
 
 
 class Cluster:

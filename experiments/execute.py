@@ -5,7 +5,6 @@ not keep the others from being done.
 """
 
 import contextlib
-import json
 import multiprocessing
 import os
 import signal
@@ -23,8 +22,6 @@ from typing import Any
 
 import torch
 
-import checkpoint
-import interrupt
 from experiments import classify
 from experiments.plan import (
     Experiment,
@@ -34,6 +31,8 @@ from experiments.plan import (
     read_results,
     runs_of,
 )
+from training import checkpoint, interrupt
+from training.results import read_results as read
 
 LOG = "log.txt"  # what a run prints, in its folder
 PATIENCE = 60  # seconds to wait for a folder that a process which is about to end still holds
@@ -232,7 +231,7 @@ def _result(task: Task) -> str:
 def _peek(run: Run) -> dict[str, Any]:
     """Return the results of a run that is still being done."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads((run.folder / checkpoint.RESULTS).read_text(encoding="utf-8"))
+        return read(run.folder)
     return {}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.plan import FINISHED, Experiment, Run, Settings, read_results, runs_of
+from experiments.plan import Experiment, Run, Settings, read_results, runs_of
+from training.results import FINISHED
 
 
 @dataclass(frozen=True)

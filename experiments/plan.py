@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-import checkpoint
-import main
-from data import load_data
 from experiments import questions
+from training.arguments import make_parser
+from training.config import default_path
+from training.data import load_data
+from training.files import write_atomically, write_json
+from training.results import FINISHED, RESULTS
+from training.results import read_results as read
 
-FINISHED = "finished"  # entry of results.json: how the run ended
 PLAN = "experiments.json"  # in the output folder: what was asked for last, for the report
 
 
@@ -183,11 +185,11 @@ def round_to_two_digits(value: float) -> float:
     return float(f"{value:.1e}")
 
 
-DEFAULTS = vars(main.make_parser().parse_args([]))
+DEFAULTS = vars(make_parser().parse_args([]))
 
 
 def _model_defaults(model: str) -> dict[str, Any]:
-    path = main.default_path(model)
+    path = default_path(model)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -197,13 +199,9 @@ def read_results(run: Run) -> dict[str, Any] | None:
     Raises:
         ValueError: its results are damaged.
     """
-    path = run.folder / checkpoint.RESULTS
-    if not path.exists():
+    if not (run.folder / RESULTS).exists():
         return None
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete {run.folder}") from error
+    results = read(run.folder)
     return results if results.get(FINISHED) else None
 
 
@@ -219,7 +217,7 @@ def reduce_data(settings: Settings) -> Settings:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_atomically(path, buffer.getbuffer())
+    write_atomically(path, buffer.getbuffer())
     return replace(settings, data=str(path))
 
 
@@ -229,7 +227,7 @@ def remember(experiments: list[Experiment], settings: Settings) -> None:
     plan = recall(settings.output)
     plan.update({experiment.name: settings for experiment in experiments})
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(path, {name: vars(asked) for name, asked in plan.items()})
+    write_json(path, {name: vars(asked) for name, asked in plan.items()})
 
 
 def recall(output: str) -> dict[str, Settings]:

@@ -8,15 +8,17 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader
 
-import checkpoint
-import interrupt
-from data import epoch_seed, load_data
-from device import describe_device
 from experiments import figures
 from experiments.groups import Groups
 from experiments.page import Page
-from experiments.plan import FINISHED, Run, Settings
+from experiments.plan import Run, Settings
 from regression.solution import Images, NetworkConfiguration, Trainer, count_parameters
+from training import checkpoint, interrupt
+from training.batches import epoch_seed
+from training.data import load_data
+from training.device import describe_device
+from training.files import write_json
+from training.results import FINISHED, RESULTS
 from utils import seed_experiment
 
 KIND = ("regression",)
@@ -61,7 +63,8 @@ def train(run: Run, settings: Settings) -> None:
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
     identity = {**changes, "data": data.sha256, "epochs": None}
-    if checkpoint.open_folder(run.folder, "auto", overwrite=False):
+    lock, resumes = checkpoint.open_folder(run.folder, "auto", overwrite=False)
+    if resumes:
         state = checkpoint.load_last_good(run.folder, identity)
         trainer.network.load_state_dict(state["network"])
         trainer.optimizer.load_state_dict(state["optimizer"])
@@ -83,11 +86,12 @@ def train(run: Run, settings: Settings) -> None:
             "seconds": results["train_seconds"],
         }
         checkpoint.save_checkpoint(run.folder / checkpoint.CHECKPOINT, state, identity)
-        checkpoint.write_json(run.folder / checkpoint.RESULTS, results | trainer.train_logs)
+        write_json(run.folder / RESULTS, results | trainer.train_logs)
         if (interruption := interrupt.pending()) is not None:
             raise interruption
     results |= {**trainer.train_logs, FINISHED: ended}
-    checkpoint.write_json(run.folder / checkpoint.RESULTS, results)
+    write_json(run.folder / RESULTS, results)
+    lock.release()
 
 
 def _train_epoch(trainer: Trainer) -> float:

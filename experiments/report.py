@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from checkpoint import write_atomically
 from experiments.groups import Groups, read_groups
 from experiments.page import Page, quote
 from experiments.plan import Experiment, Settings
+from training.files import write_atomically
 
 TITLE = "MLP, ResNet18 and MLP-Mixer: the experiments"
 

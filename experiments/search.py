@@ -25,12 +25,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-import checkpoint
 import main
 from experiments import classify
 from experiments.groups import Groups
 from experiments.page import Page
 from experiments.plan import Experiment, Run, Settings, make_run
+from training import checkpoint
+from training.progress import Diverged
+from training.run import Run as Prepared
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 STARTUP = 5  # random trials before the sampler learns, and trials before one is pruned
@@ -105,12 +107,12 @@ def work(experiment: Experiment, settings: Settings, worker: int) -> None:
         study.tell(trial, value, state)
 
 
-def _try(trial: optuna.Trial, prepared: main.Run) -> tuple[TrialState, float | None]:
+def _try(trial: optuna.Trial, prepared: Prepared) -> tuple[TrialState, float | None]:
     """Train and report each epoch; return how it ended and the best validation accuracy."""
     accuracies = prepared.results["valid_accs"]
     for epoch, accuracy in enumerate(accuracies, start=1):  # of the part before an interruption
         trial.report(accuracy, epoch)
-    with contextlib.suppress(main.Diverged):  # a bad trial, but one that is over
+    with contextlib.suppress(Diverged):  # a bad trial, but one that is over
         while prepared.epoch < prepared.args.epochs:
             main.fit_epoch(prepared)
             trial.report(accuracies[-1], prepared.epoch)

@@ -15,8 +15,9 @@ from PIL import Image
 
 from benchmarks import accuracy, common, growth, hardware
 from benchmarks.__main__ import BENCHMARKS, main
-from config import build_model, default_path, read_config
-from data import MEAN, RATIO, SCALE, STD, Batches, Split, flip_and_crop, load_data
+from training.batches import MEAN, RATIO, SCALE, STD, Batches, flip_and_crop
+from training.config import build_model, default_path, read_config
+from training.data import Split, load_data
 
 from conftest import ROOT
 

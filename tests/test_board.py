@@ -6,8 +6,8 @@ import sys
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from board import FOLDER, SCALARS
 from main import main
+from training.board import FOLDER, SCALARS
 
 
 def read_board(logdir):

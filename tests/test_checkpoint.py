@@ -9,20 +9,20 @@ import resource
 import pytest
 import torch
 
-import checkpoint
+from training import checkpoint, files
 
-IDENTITY = {"lr": 0.1}
+FINGERPRINT = {"lr": 0.1}
 
 
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    checkpoint.save_checkpoint(path, {"epoch": 1, "weight": torch.arange(5000)}, IDENTITY)
+    checkpoint.save_checkpoint(path, {"epoch": 1, "weight": torch.arange(5000)}, FINGERPRINT)
     return path
 
 
 def test_what_was_saved_is_what_is_loaded(path):
-    state = checkpoint.load_checkpoint(path, IDENTITY)
+    state = checkpoint.load_checkpoint(path, FINGERPRINT)
     assert state["epoch"] == 1 and torch.equal(state["weight"], torch.arange(5000))
     assert [file.name for file in path.parent.iterdir()] == ["checkpoint.pt"]
 
@@ -34,7 +34,7 @@ def test_a_disk_that_takes_no_more_bytes_leaves_the_last_checkpoint_intact(path)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(OSError):
-            checkpoint.save_checkpoint(path, {"weight": torch.arange(9000)}, IDENTITY)
+            checkpoint.save_checkpoint(path, {"weight": torch.arange(9000)}, FINGERPRINT)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == before
@@ -45,7 +45,7 @@ def test_a_disk_that_takes_no_more_bytes_leaves_the_last_checkpoint_intact(path)
 def test_a_truncated_checkpoint_is_named(path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged") as caught:
-        checkpoint.load_checkpoint(path, IDENTITY)
+        checkpoint.load_checkpoint(path, FINGERPRINT)
     assert "\n" not in str(caught.value)
 
 
@@ -57,13 +57,13 @@ class Foreign:
 def test_a_foreign_file_is_named(path, content):
     torch.save(content, path)
     with pytest.raises(ValueError, match=r"checkpoint\.pt is (damaged|not a checkpoint)"):
-        checkpoint.load_checkpoint(path, IDENTITY)
+        checkpoint.load_checkpoint(path, FINGERPRINT)
 
 
 def test_a_pickle_is_named_and_not_run(path):
     path.write_bytes(pickle.dumps(Foreign()))
     with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged"):
-        checkpoint.load_checkpoint(path, IDENTITY)
+        checkpoint.load_checkpoint(path, FINGERPRINT)
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_the_keys_that_differ(path):
@@ -73,7 +73,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_keys_that_differ(path):
 
 def test_json_holds_no_numbers_that_json_does_not_know(tmp_path):
     with pytest.raises(ValueError):
-        checkpoint.write_json(tmp_path / "results.json", {"loss": float("nan")})
+        files.write_json(tmp_path / "results.json", {"loss": float("nan")})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,7 +91,7 @@ def test_a_drive_that_cannot_be_locked_is_used_without_a_lock(
         with pytest.raises(OSError, match=os.strerror(number)):
             checkpoint.open_folder(tmp_path, None, overwrite=False)
         return
-    assert checkpoint.open_folder(tmp_path, None, overwrite=False) is False
+    assert checkpoint.open_folder(tmp_path, None, overwrite=False)[1] is False
     assert capsys.readouterr().err == (
-        f"{tmp_path} is on a drive that cannot be locked: have no second process train there\n"
+        f"{tmp_path} is on a drive that cannot be locked: train there with one process only\n"
     )

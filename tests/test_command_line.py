@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import main
-from config import MODELS, build_model, default_path, read_config
-from device import pick_device, pick_precision
+from training.config import MODELS, build_model, default_path, read_config
+from training.device import pick_device
+from training.precision import pick_precision
 
 from conftest import ROOT
 
@@ -87,7 +88,7 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
         ("mlp", '{"input_size": 3072,\n "num_classes": 10,\n}', ["not JSON", "line", "comma"]),
         ("mlp", "", ["line 1", "not JSON"]),
         ("mlp", "[1, 2]", ["must hold an object"]),
-        ("mlp", mlp_with(hidden_size=[8]), ["'hidden_size' is no key of mlp", "hidden_sizes"]),
+        ("mlp", mlp_with(hidden_size=[8]), ["'hidden_size' is not a key of mlp", "hidden_sizes"]),
         ("mlp", '{"input_size": 3072, "num_classes": 10}', ["'hidden_sizes' is missing"]),
         ("mlp", mlp_with(hidden_sizes=[]), ["hidden_sizes is empty"]),
         ("mlp", mlp_with(hidden_sizes=8), ["'hidden_sizes' is 8", "a list"]),
@@ -106,8 +107,8 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
         ("mlpmixer", mixer_with(drop_rate=math.nan), ["NaN is no number of JSON"]),
         ("mlp", mlp_with(activation="swish"), ["activation", "'swish'", "relu, tanh, sigmoid"]),
         ("mlp", mlp_with(input_size=784), ["input_size is 784", "3072"]),
-        ("resnet18", mlp_with(), ["'input_size' is no key of resnet18", "num_classes"]),
-        ("mlpmixer", mlp_with(), ["'input_size' is no key of mlpmixer"]),
+        ("resnet18", mlp_with(), ["'input_size' is not a key of resnet18", "num_classes"]),
+        ("mlpmixer", mlp_with(), ["'input_size' is not a key of mlpmixer"]),
         ("mlpmixer", mixer_with(patch_size=5), ["patch_size is 5", "1, 2, 4, 8, 16, 32"]),
         ("mlpmixer", mixer_with(img_size=64), ["img_size is 64", "32 x 32"]),
         ("mlpmixer", mixer_with(drop_rate=1), ["drop_rate is 1", "less than 1"]),
@@ -209,24 +210,24 @@ def test_the_defaults_are_those_of_the_course():
 )
 def test_a_model_without_a_configuration_gets_its_own(model, parameters):
     path = default_path(model)
-    network = build_model(path, model, read_config(path, model))
+    network = build_model(path, MODELS[model], read_config(path, model))
     assert isinstance(network, MODELS[model])
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
 def test_auto_takes_a_device_that_is_there_and_a_precision_that_works_on_it():
     device = pick_device("auto")
-    precision = pick_precision("auto", device)
+    precision = pick_precision("auto", device).dtype
     product = torch.ones(64, 64, device=device, dtype=precision) @ torch.ones(
         64, 64, device=device, dtype=precision
     )
     assert (product == 64).all()
-    assert pick_precision("float32", device) == torch.float32
+    assert pick_precision("float32", device).dtype == torch.float32
 
 
 def test_auto_does_not_trust_a_cpu_that_it_cannot_try(monkeypatch):
     """Without fork, as on Windows, no child process can go first."""
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     cpu = torch.device("cpu")
-    assert pick_precision("auto", cpu) == torch.float32
-    assert pick_precision("bfloat16", cpu) == torch.bfloat16  # whoever asks for it gets it
+    assert pick_precision("auto", cpu).dtype == torch.float32
+    assert pick_precision("bfloat16", cpu).dtype == torch.bfloat16  # on demand

@@ -18,9 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-import data
-from data import Batches, Split, draw_crop_boxes, flip_and_crop, load_data, normalize, split_indices
-from shapes import CLASSES, draw_shapes
+from training import data
+from training.batches import Batches, draw_crop_boxes, flip_and_crop, normalize
+from training.data import Split, load_data, split_indices
+from training.shapes import CLASSES, draw_shapes
 
 from conftest import ROOT
 

@@ -15,17 +15,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import checkpoint
-import data
 import main
 import mlp
 import mlpmixer
 import resnet18
 import utils
-from config import MODELS, build_model, default_path, read_config
 from experiments.questions import learning_rate, mixer_width, nonlinearity
 from grader.cifar10 import cases, manifest
 from grader.engine import load_assignment
+from training import checkpoint, data
+from training.config import MODELS, build_model, default_path, read_config
 
 from conftest import ROOT
 

@@ -7,9 +7,16 @@ import pytest
 import torch
 
 import main
-import mistakes
-from data import MEAN, STD, load_data
-from mistakes import describe_mistakes, draw_mistakes, find_mistakes, load_best_model, save_mistakes
+from training import mistakes
+from training.batches import MEAN, STD
+from training.data import load_data
+from training.mistakes import (
+    describe_mistakes,
+    draw_mistakes,
+    find_mistakes,
+    load_best_model,
+    save_mistakes,
+)
 
 LETTERS = "abcdefghij".__getitem__
 
@@ -58,10 +65,10 @@ def test_words_and_figure_tell_images_labels_and_predictions(trained, small_npz)
     words = describe_mistakes(found, LETTERS)
     assert words.startswith(f"{len(found)} of {len(split)} images are wrong. Most often: ")
     figure = draw_mistakes(found, LETTERS, "title", rows=1, columns=2)
-    for ax, image, label, said, certainty in zip(
+    for ax, image, label, said, confidence in zip(
         figure.axes, found.split.images, found.split.labels, found.predictions, found.probabilities
     ):
-        text = f"says {LETTERS(said)}, {100 * certainty:.0f} %\nlabel: {LETTERS(label)}"
+        text = f"says {LETTERS(said)}, {100 * confidence:.0f} %\nlabel: {LETTERS(label)}"
         assert ax.get_title() == text
         (shown,) = ax.get_images()
         assert (shown.get_array() == image.permute(1, 2, 0).numpy()).all()
@@ -104,12 +111,14 @@ def test_a_folder_that_holds_no_run_is_an_error_in_one_line(trained, capsys, spo
     spoil(trained)
     assert mistakes.main([str(trained)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("mistakes.py: error: ") and words in error and error.count("\n") == 1
+    assert (
+        error.startswith("training.mistakes: error: ") and words in error and error.count("\n") == 1
+    )
 
 
 def test_results_of_another_model_are_refused(trained):
     path = trained / "results.json"
     results = json.loads(path.read_text())
     path.write_text(json.dumps(results | {"model": "perceptron"}))
-    with pytest.raises(ValueError, match="is not the results"):
+    with pytest.raises(ValueError, match="is not of a run of mlp"):
         load_best_model(trained)

@@ -16,7 +16,7 @@ import benchmarks.__main__
 import experiments.__main__
 import grader.__main__
 import main
-import mistakes
+from training import mistakes
 
 from conftest import ROOT
 

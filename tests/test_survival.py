@@ -86,8 +86,9 @@ import torch
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-import checkpoint
 import main
+import training.run
+from training import checkpoint
 
 from conftest import ROOT, own_forkserver, without_times
 
@@ -232,7 +233,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
         line = last_line(output)
         assert process.exitcode in (1, 2) and "No space left on device" in line, line
         states = load_all(folder) if folder.exists() else []
-        assert ("--resume goes on" in line) == (process.exitcode == 1 and len(states) > 0)
+        assert ("--resume resumes it" in line) == (process.exitcode == 1 and len(states) > 0)
         done = len(re.findall(r"^epoch ", output.read_text(), re.M))
         assert max((state["epoch"] for state in states), default=0) >= done
         filler.unlink()
@@ -288,8 +289,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     path.write_bytes(content)
     (folder / "best_model.pt").write_bytes(b"of an epoch that is undone")
     assert finish([*demanding_run, "--logdir", folder, "--resume"], output) == 0
-    assert re.match(rf"{path} is damaged .*; going on from the one before it\n", output.read_text())
-    assert "going on after epoch 11\n" in output.read_text()
+    assert re.match(rf"{path} is damaged .*; resuming from the one before it\n", output.read_text())
+    assert "resuming after epoch 11\n" in output.read_text()
     assert_equal_runs(folder, whole[0])
 
 
@@ -317,14 +318,14 @@ def test_two_damaged_checkpoints_are_an_error_also_with_resume_auto(demanding_ru
 
 def test_a_checkpoint_of_a_model_whose_code_has_changed_is_refused(small_run, monkeypatch, capsys):
     assert main.main([*small_run, "--epochs", "1"]) == 0
-    build = main.build_model
+    build = training.run.build_model
 
     def build_another(*arguments):
         model = build(*arguments)
         model.hidden_layers.append(torch.nn.Linear(1, 1))
         return model
 
-    monkeypatch.setattr(main, "build_model", build_another)
+    monkeypatch.setattr(training.run, "build_model", build_another)
     capsys.readouterr()
     assert main.main([*small_run, "--resume"]) == 2
     assert re.match(
@@ -351,7 +352,7 @@ def test_a_run_ended_by_a_signal_goes_on_in_the_middle_of_the_epoch(
         process.join()
         assert process.exitcode == 128 + number
         by = "Ctrl-C" if name == "SIGINT" else name
-        goes_on = "the same command with --resume goes on"
+        goes_on = "the same command with --resume resumes it"
         assert last_line(output) == f"main.py: stopped by {by}; {goes_on}"
         assert load_all(folder)[0]["progress"]["steps"] > 0
         assert finish([*demanding_run, "--logdir", folder, "--resume"], output) == 0
@@ -720,7 +721,7 @@ for _ in range(5):
     for name in submitted:
         __import__(name)
     seconds.append(time.perf_counter() - started)
-import checkpoint, config, data, device, interrupt, main, shapes
+import main, training.mistakes
 assert min(seconds) < 0.1, seconds
 """
     command = [sys.executable, "-c", code, ROOT]

@@ -17,14 +17,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import main
-from data import Batches, Split, load_data
-from main import Diverged, Progress, evaluate, fit, parse_args, prepare, train
+from main import evaluate, fit, parse_args, setup, train
 from mlp import MLP
 from mlpmixer import MLPMixer
 from resnet18 import ResNet18
+from training.batches import Batches
+from training.data import Split, load_data
+from training.precision import pick_precision
+from training.progress import Diverged, Progress
+from training.run import build_optimizer
 from utils import cross_entropy_loss
 
 from conftest import ROOT, without_times
+
+CPU = torch.device("cpu")
 
 
 class NotebookArguments:
@@ -46,7 +52,7 @@ def small_model():
 
 
 def run_with(arguments, *more):
-    return prepare(parse_args([*arguments, *more]))
+    return setup(parse_args([*arguments, *more]))
 
 
 # ----------------------------------------------------------------------------- train, evaluate
@@ -145,13 +151,12 @@ class Transfers(TorchDispatchMode):
     ids=["mlp", "resnet18", "mlpmixer"],
 )
 @pytest.mark.parametrize("print_every", [4, 1000])
-def test_no_step_waits_for_the_device_before_the_log_line(model, print_every, monkeypatch):
+def test_no_step_waits_for_the_device_before_the_log_line(model, print_every):
     """On the device "meta", whose tensors have a shape and no numbers: whoever reads one fails.
 
     What is sent there would be noticed only by its slowness: a GPU has to end all of its work
     before it takes pageable memory. The first batch may send what every epoch sends once.
     """
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # has no meta
     images = torch.zeros(640, 3, 32, 32, dtype=torch.uint8, device="meta")
     labels = torch.zeros(640, dtype=torch.long, device="meta")
     batches = Batches(Split(images, labels), 64, training=True)
@@ -170,7 +175,7 @@ def test_no_step_waits_for_the_device_before_the_log_line(model, print_every, mo
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("model", ["mlp", "resnet18", "mlpmixer"])
 def test_cuda_sees_no_step_that_waits_either(model, small_npz, tmp_path):
-    run = prepare(
+    run = setup(
         parse_args(
             [
                 *("--model", model, "--data", str(small_npz), "--batch_size", "16"),
@@ -220,7 +225,7 @@ def test_every_optimizer_follows_its_arguments(name):
     model = nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)
     args = argparse.Namespace(optimizer=name, lr=0.1, momentum=0.9, weight_decay=0.2)
-    optimizer = main.build_optimizer(model, args, torch.device("cpu"))
+    optimizer = build_optimizer(model, args, torch.device("cpu"))
     for _ in range(2):
         model.weight.grad = torch.full((1, 1), 0.5)
         optimizer.step()
@@ -336,9 +341,7 @@ def test_every_model_runs_with_the_configuration_that_comes_with_it(model, small
 def test_the_precision_is_that_of_the_products_and_the_weights_stay_in_float32(
     small_run, precision, monkeypatch
 ):
-    if precision == "bfloat16" and main.pick_precision("auto", torch.device("cpu")) != (
-        torch.bfloat16
-    ):
+    if precision == "bfloat16" and pick_precision("auto", CPU).dtype != torch.bfloat16:
         pytest.skip("this CPU has no matrix units for bfloat16 that work")
     dtypes = set()
     monkeypatch.setattr(

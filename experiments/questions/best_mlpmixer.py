@@ -7,11 +7,12 @@ longer. The test images are looked at once, by the winner.
 
 import torch
 
-from data import load_data
 from experiments.classify import load_model
 from experiments.figures import draw_kernels_and_units, draw_units_on_image
 from experiments.groups import read_groups
 from experiments.plan import load_experiments, round_to_two_digits
+from training.data import load_data
+from training.units import draw_pairs
 
 MODEL = "mlpmixer"
 TRIAL_EPOCHS = 5
@@ -42,7 +43,7 @@ def report(page, groups):
     page.say_gap(groups)
     model = load_model(groups["best"].runs[0])
     page.add_picture(
-        model.visualize(page.folder / "figures", groups.first["data"]["name"]).relative_to(
+        draw_pairs(model, page.folder / "figures", groups.first["data"]["name"]).relative_to(
             page.folder
         ),
         "The token-mixing units of the first block, as in figure 5 of the MLP-Mixer paper.",

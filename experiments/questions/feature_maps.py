@@ -4,11 +4,12 @@
 validation image.
 """
 
-from data import load_data, normalize
 from experiments.classify import load_model
 from experiments.figures import draw_maps
 from experiments.questions import resnet_grid
 from numpy_networks import solution
+from training.batches import normalize
+from training.data import load_data
 
 EPOCHS = resnet_grid.EPOCHS
 RUNS = {"ResNet-18": resnet_grid.RUNS["relu, xavier_normal"]}

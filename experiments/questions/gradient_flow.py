@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from experiments import classify, figures
-from main import Run as Prepared
+from training.run import Run as Prepared
 
 EPOCHS = 10
 KIND = ("gradients",)
@@ -41,8 +41,8 @@ def record_norms(prepared: Prepared, path: Path) -> None:
         nonlocal step
         if step % every == 0:
             norms = torch.stack(torch._foreach_norm([p.grad for p in layers.values()]))
-            if prepared.scaler.is_enabled():
-                norms /= prepared.scaler.get_scale()
+            if prepared.precision.scaler.is_enabled():
+                norms /= prepared.precision.scaler.get_scale()
             content = {"step": step, "norms": dict(zip(layers, norms.tolist()))}
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(content) + "\n")

@@ -1,7 +1,7 @@
 """Model configurations: from a JSON file to a model, with every mistake named.
 
-The keys of a configuration are the arguments of the model's class, and their type hints say what a
-value may be. A model that gets a new argument gets a new key, and nothing changes here.
+The keys of a configuration are the arguments of the model's class; the type hints say which values
+are allowed. A new argument of a model is a new key, and nothing changes here.
 """
 
 import inspect
@@ -15,28 +15,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from data import SIZE
-from device import is_out_of_memory
 from mlp import MLP
 from mlpmixer import MLPMixer
 from resnet18 import ResNet18
+from training.data import SIZE
+from training.device import is_out_of_memory
 
 MODELS: dict[str, type[nn.Module]] = {"mlp": MLP, "resnet18": ResNet18, "mlpmixer": MLPMixer}
-# A larger integer is a slip, and building the model would fill the memory for minutes.
+# A larger integer is a slip, and would fill the memory for minutes.
 LARGEST = 100_000
 
 
 def default_path(model: str) -> Path:
     """Return the configuration that comes with the project for a model."""
-    return Path(__file__).resolve().parent / "model_configs" / f"{model}.json"
+    return Path(__file__).resolve().parent.parent / "model_configs" / f"{model}.json"
 
 
-def read_config(path: str | Path, model: str) -> dict[str, Any]:
+def read_config(
+    path: str | Path, model: str, network: type[nn.Module] | None = None
+) -> dict[str, Any]:
     """Read the configuration of a model and check its keys and the types of its values.
 
     Args:
         path: a JSON file.
-        model: "mlp", "resnet18" or "mlpmixer".
+        model: name of the model, one of ``MODELS`` unless ``network`` is given.
+        network: class of the model.
 
     Raises:
         ValueError: not JSON, or a key that is unknown, missing, of the wrong type or far too large.
@@ -52,17 +55,18 @@ def read_config(path: str | Path, model: str) -> dict[str, Any]:
         comma = text[: error.pos].rstrip().endswith(",")  # the most frequent mistake by far
         hint = "; is the comma before it one too many?" if comma else ""
         raise ValueError(f"{place}: not JSON: {error.msg}{hint}") from error
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 1,000 open brackets
+    except (ValueError, RecursionError) as error:  # 5,000 digits, 1,000 open brackets
         raise ValueError(f"{path}: not JSON that can be read: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must hold an object, {{...}}, with the arguments of {model}")
 
-    parameters = inspect.signature(MODELS[model]).parameters
-    hints = typing.get_type_hints(MODELS[model].__init__)
+    network = network or MODELS[model]
+    parameters = inspect.signature(network).parameters
+    hints = typing.get_type_hints(network.__init__)
     for key, value in config.items():
         if key not in parameters:
             known = ", ".join(parameters)
-            raise ValueError(f"{path}: {key!r} is no key of {model}; the keys are {known}")
+            raise ValueError(f"{path}: {key!r} is not a key of {model}; the keys are {known}")
         if not _fits(value, hints[key]):
             raise ValueError(
                 f"{path}: {key!r} is {json.dumps(value)}; it must be {_in_words(hints[key])}"
@@ -76,38 +80,38 @@ def read_config(path: str | Path, model: str) -> dict[str, Any]:
     return config
 
 
-def build_model(path: str | Path, model: str, config: dict[str, Any]) -> nn.Module:
+def build_model(path: str | Path, network: type[nn.Module], config: dict[str, Any]) -> nn.Module:
     """Build a model and try it on one image.
 
     Args:
         path: where the configuration comes from, for the message.
-        model: "mlp", "resnet18" or "mlpmixer".
-        config: arguments of the model's class.
+        network: class of the model.
+        config: its arguments.
 
     Raises:
         ValueError: a value that the model refuses, a model for images of another size, or one that
             does not fit into memory.
     """
     try:
-        network = MODELS[model](**config)
+        model = network(**config)
         with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, SIZE, SIZE))
+            model.eval()(torch.zeros(1, 3, SIZE, SIZE))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise ValueError(f"{path}: there is no memory for this model: {config}") from error
-    return network
+    return model
 
 
 def _refuse_constant(name: str) -> None:
-    """Raise ValueError: Python's reader takes NaN and Infinity, JSON knows neither."""
-    raise ValueError(f"{name} is no number of JSON")
+    """Raise ValueError: Python's reader accepts NaN and Infinity, JSON has neither."""
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Return whether a value from JSON is of the type that a hint names."""
+    """Return whether a value from JSON has the type of a hint."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
@@ -121,11 +125,11 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _in_words(hint: Any) -> str:
-    """Return how a type is called in JSON."""
+    """Return the name of a type in JSON."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_in_words(argument) for argument in arguments)
     if origin is Sequence:
-        return f"a list, [...], of which each is {_in_words(arguments[0])}"
+        return f"a list, [...], each of which is {_in_words(arguments[0])}"
     names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
     return names.get(hint, "null")

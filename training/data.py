@@ -1,24 +1,17 @@
-"""The data sets, and the way of an image from the file to the batch.
+"""The data sets: CIFAR-10, the drawn shapes and ``.npz`` files, each in three splits.
 
-A whole set stays on the training device as one uint8 tensor. A batch is cut out of it by index and
-flipped, cropped and normalised at once, every image with random numbers of its own.
-
-Shapes: N images of a set, B images of a batch, S = 32 pixels, height and width.
+Shapes: N images of a split, S = 32 pixels, height and width.
 
 Sources:
 1. A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009: CIFAR-10.
 2. J. Yang et al., "MedMNIST v2", Scientific Data 2023: the layout of the ``.npz`` files.
-3. torchvision's ``RandomResizedCrop``: the distribution of the crops and the resampling.
 """
 
-import functools
 import hashlib
 import http.client
-import math
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapes import CLASSES as SHAPES
-from shapes import draw_shapes
+from training.shapes import CLASSES as SHAPES
+from training.shapes import draw_shapes
 
 SIZE = 32  # pixels
 CIFAR10_CLASSES = (
@@ -42,11 +35,7 @@ CIFAR10_CLASSES = (
     "ship",
     "truck",
 )
-MEAN = (0.49139968, 0.48215841, 0.44653091)  # of CIFAR-10's red, green and blue, in [0, 1]
-STD = (0.24703223, 0.24348513, 0.26158784)
-SCALE = (0.8, 1.0)  # area of a crop, as a share of the image
-RATIO = (0.9, 1.1)  # width of a crop over its height
-PATIENCE = 60.0  # seconds without a byte, after which a host is taken to be down
+PATIENCE = 60.0  # seconds without a byte, after which a host counts as down
 SPLIT = "a tenth of the training images, drawn once with numpy.random.RandomState(0), validates"
 
 
@@ -77,7 +66,7 @@ class DataSet:
         name: for titles and results.
         train, val, test: disjoint splits.
         num_classes: labels are smaller than this.
-        class_names: of the labels, in their order; empty for an ``.npz`` file, which says none.
+        class_names: of the labels, in their order; empty for an ``.npz`` file, which has none.
         sha256: of all images and labels; two sets with the same one are the same.
         split: in words, how train and val were separated.
     """
@@ -127,30 +116,30 @@ def read_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
         train_images (50000, S, S, 3) uint8, train_labels (50000,), and test_ of both.
 
     Raises:
-        OSError: it is not there in full and could not be downloaded.
+        OSError: it is incomplete and cannot be downloaded.
     """
-    ways_on = "--data shapes, or --data FILE.npz"
+    alternatives = "--data shapes, or --data FILE.npz"
     try:
         # Here, because only this source needs torchvision.
         from torchvision.datasets import CIFAR10
     except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         raise OSError(
             f"CIFAR-10 is read with torchvision, which cannot be imported ({error}). "
-            f"Either run pip install -r requirements.txt, or use other data: {ways_on}"
+            f"Either run pip install -r requirements.txt, or use other data: {alternatives}"
         ) from error
     try:
         try:
-            train = CIFAR10(data_dir, train=True)  # which may well be in a folder to read only
+            train = CIFAR10(data_dir, train=True)  # the folder may be read-only
         except RuntimeError:
             _fetch_cifar10(data_dir)
             train = CIFAR10(data_dir, train=True)
         test = CIFAR10(data_dir, train=False)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = str(error).strip()  # some end with the line that a host has sent
+        reason = str(error).strip()  # some end with a line that the host sent
         raise OSError(
             f"CIFAR-10 is not complete in {data_dir} and could not be downloaded ({reason}). "
             f"Either put cifar-10-python.tar.gz (md5 {CIFAR10.tgz_md5}) into {data_dir}, "
-            f"or use other data: {ways_on}"
+            f"or use other data: {alternatives}"
         ) from error
     return {
         "train_images": train.data,
@@ -163,9 +152,9 @@ def read_cifar10(data_dir: Path) -> dict[str, np.ndarray]:
 def _fetch_cifar10(data_dir: Path) -> None:
     """Put the files of CIFAR-10 into ``data_dir``, from the archive there or from its host.
 
-    All happens in a temporary folder until the files are complete and verified; then each is
-    renamed. Two processes that do this at once put the same files there, and neither sees a half
-    of one. An archive that is damaged stays.
+    They are extracted into a temporary folder, verified, and then renamed one by one. Two processes
+    may do this at once: both put the same files there, and neither sees half a file. A damaged
+    archive is kept.
 
     Raises:
         OSError, RuntimeError, HTTPException: as torchvision.
@@ -179,7 +168,7 @@ def _fetch_cifar10(data_dir: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".cifar10-", dir=data_dir) as temporary:
         if check_integrity(archive, CIFAR10.tgz_md5):
             extract_archive(archive, temporary)
-        socket.setdefaulttimeout(PATIENCE)  # torchvision would wait for ever
+        socket.setdefaulttimeout(PATIENCE)  # torchvision would wait forever
         try:
             CIFAR10(temporary, download=True)  # verifies, and downloads if nothing was extracted
         finally:
@@ -209,7 +198,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             if isinstance(archive, np.ndarray):
                 raise ValueError("it holds a single array, as an .npy file does")
             arrays = {name: archive[name] for name in archive.files if name in _ARRAYS}
-        except Exception as error:  # of damaged bytes NumPy raises what it likes, also OSError
+        except Exception as error:  # NumPy raises all kinds for damaged bytes, also OSError
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{path} is not a readable .npz file: {first_line}") from error
     for name in _ARRAYS:
@@ -294,128 +283,3 @@ def split_indices(number: int) -> tuple[Tensor, Tensor]:
     """
     permutation = torch.from_numpy(np.random.RandomState(0).permutation(number))
     return permutation[number // 10 :], permutation[: number // 10]
-
-
-class Batches:
-    """Iterates over a split in batches: images (B, 3, S, S) float32 normalised, labels (B,).
-
-    The last batch may be smaller. Evaluation goes through the images in order. Training shuffles,
-    flips and crops them with random numbers that depend on ``seed`` and the epoch alone, not on
-    the device: ``set_epoch`` says which epoch the next iteration is, and where in it to start.
-
-    Args:
-        split: the images, on the device where the batches are wanted.
-        batch_size: B, images a batch.
-        training: shuffle, flip and crop.
-        seed: of the random numbers of training.
-    """
-
-    def __init__(self, split: Split, batch_size: int, training: bool = False, seed: int = 0):
-        self.split = split
-        self.batch_size = batch_size
-        self.training = training
-        self.seed = seed
-        self.epoch = 0
-        self.first = 0
-
-    def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Choose the order and the augmentation of the next iteration, and its first batch."""
-        self.epoch = epoch
-        self.first = first
-
-    def __len__(self) -> int:
-        """Return the number of batches of a whole epoch."""
-        return math.ceil(len(self.split) / self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        images, labels = self.split.images, self.split.labels
-        # One draw for the whole epoch, on the CPU, and one transfer of it.
-        if self.training:
-            generator = torch.Generator().manual_seed(epoch_seed(self.seed, self.epoch))
-            order = torch.randperm(len(images), generator=generator).to(images.device)
-            boxes = draw_crop_boxes(len(images), generator).to(images.device)
-            flips = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-        for start in range(self.first * self.batch_size, len(images), self.batch_size):
-            chosen = slice(start, start + self.batch_size)
-            if self.training:
-                index = order[chosen]
-                batch = flip_and_crop(images[index], flips[chosen], boxes[chosen])
-                yield normalize(batch), labels[index]
-            else:
-                yield normalize(images[chosen].float()), labels[chosen]
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Return a seed in [0, 2**32) for one epoch; no two neighbouring seeds share their epochs."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-
-
-def normalize(images: Tensor) -> Tensor:
-    """Map images (B, 3, S, S) in [0, 255] to about mean 0 and deviation 1 in each channel."""
-    mean, std = _channel_statistics(images.device, images.dtype)
-    return (images - mean) / std
-
-
-@functools.cache
-def _channel_statistics(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation, each (3, 1, 1); brought to a device once, a GPU waits for it."""
-    mean, std = (torch.tensor(values, dtype=dtype, device=device) * 255 for values in (MEAN, STD))
-    return mean.view(3, 1, 1), std.view(3, 1, 1)
-
-
-def draw_crop_boxes(number: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw the boxes of ``number`` crops from the distribution of source 3.
-
-    The area is uniform in SCALE, the ratio log-uniform in RATIO, both sides are rounded to whole
-    pixels, and the position is uniform. A box that is larger than the image is drawn again, ten
-    times at most; after that it is the whole image.
-
-    Returns:
-        (number, 4) int64: top, left, height, width, in pixels.
-    """
-    tries = 10
-    uniform = torch.rand(2, number, tries, generator=generator)
-    area = SIZE**2 * (SCALE[0] + (SCALE[1] - SCALE[0]) * uniform[0])
-    log_ratio = math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * uniform[1]
-    ratio = log_ratio.exp()
-    height = (area / ratio).sqrt().round().long()  # (number, tries)
-    width = (area * ratio).sqrt().round().long()
-    fits = (height <= SIZE) & (width <= SIZE)
-    first = fits.int().argmax(dim=1, keepdim=True)
-    whole = ~fits.any(dim=1)
-    height = height.gather(1, first).squeeze(1).masked_fill(whole, SIZE)
-    width = width.gather(1, first).squeeze(1).masked_fill(whole, SIZE)
-    position = torch.rand(2, number, generator=generator)
-    top = (position[0] * (SIZE - height + 1)).long()
-    left = (position[1] * (SIZE - width + 1)).long()
-    return torch.stack([top, left, height, width], dim=1)
-
-
-def flip_and_crop(images: Tensor, flips: Tensor, boxes: Tensor) -> Tensor:
-    """Flip some images, cut a box out of each and resize it, bilinearly, to the full size.
-
-    The pixels equal those of torchvision's ``hflip`` and ``resized_crop`` on float tensors.
-
-    Args:
-        images: (B, C, S, S), any dtype.
-        flips: (B,) bool, which images to mirror first.
-        boxes: (B, 4) top, left, height, width of a box in the mirrored image.
-
-    Returns:
-        (B, C, S, S) float32, in the range of the images.
-    """
-    top, left, height, width = boxes.float().unsqueeze(2).unbind(dim=1)  # each (B, 1)
-    target = torch.arange(SIZE, device=images.device) + 0.5
-    # Where each pixel of the result lies in the image. Clamped, because a resized crop knows
-    # nothing of the pixels around it.
-    y = top + (target * height / SIZE - 0.5).clamp(min=0).minimum(height - 1)  # (B, S)
-    x = left + (target * width / SIZE - 0.5).clamp(min=0).minimum(width - 1)
-    x = torch.where(flips.unsqueeze(1), SIZE - 1 - x, x)
-    # grid_sample counts from -1, the centre of the first pixel, to 1, the centre of the last.
-    x, y = (2 * coordinate / (SIZE - 1) - 1 for coordinate in (x, y))
-    grid = torch.stack(
-        [x.unsqueeze(1).expand(-1, SIZE, -1), y.unsqueeze(2).expand(-1, -1, SIZE)], dim=3
-    )  # (B, S, S, 2)
-    return torch.nn.functional.grid_sample(
-        images.float(), grid, mode="bilinear", align_corners=True
-    )

@@ -1,14 +1,12 @@
-"""Look at the mistakes of a trained model.
+"""The mistakes of a trained model.
 
-    python mistakes.py exps/resnet18
+    python -m training.mistakes exps/resnet18
 
-draws the validation images that it got wrong, those first of which it was most certain.
+draws the misclassified validation images, the most confident predictions first.
 
 Shapes: N images, K classes, S = 32 pixels.
 """
 
-import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,22 +18,24 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-import checkpoint
-from config import build_model
-from data import Batches, DataSet, Split, load_data
-from device import pick_device
-from main import Parser
+from training.arguments import Parser, add_data, add_device, reason, report
+from training.batches import Batches
+from training.checkpoint import BEST_MODEL
+from training.config import MODELS, build_model
+from training.data import DataSet, Split, load_data
+from training.device import pick_device
+from training.results import RESULTS, read_results
 
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The images that a model got wrong, those first of which it was most certain.
+    """Misclassified images, the most confident predictions first.
 
     Attributes:
         split: the images and their labels.
-        predictions: (N,) the classes that the model took them for.
-        probabilities: (N,) that the model gave to those.
-        images_in_all: how many images it has seen.
+        predictions: (N,) classes.
+        probabilities: (N,) of the predictions.
+        images_in_all: number of images, right ones included.
     """
 
     split: Split
@@ -47,21 +47,16 @@ class Mistakes:
         return len(self.predictions)
 
 
-def read_results(logdir: str | Path) -> dict[str, Any]:
-    """Return the content of results.json of a run.
+def read_run(logdir: str | Path) -> dict[str, Any]:
+    """Return ``results.json`` of a run of ``main.py``.
 
     Raises:
-        ValueError: it is not that of a run.
+        ValueError: it is not that of such a run.
         OSError: it cannot be read.
     """
-    path = Path(logdir) / checkpoint.RESULTS
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not the results.json of a run") from error
-    needed = {"model", "model_config", "data", "args"}
-    if not isinstance(results, dict) or not needed <= results.keys():
-        raise ValueError(f"{path} is not the results.json of a run")
+    results = read_results(logdir)
+    if results.get("model") not in MODELS or not {"model_config", "data", "args"} <= results.keys():
+        raise ValueError(f"{Path(logdir) / RESULTS} is not of a run of {', '.join(MODELS)}")
     return results
 
 
@@ -72,41 +67,41 @@ def load_best_model(logdir: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         logdir: folder of a run, finished or not.
 
     Returns:
-        The model on the CPU, in evaluation mode, and the content of results.json.
+        The model on the CPU, in evaluation mode, and the content of ``results.json``.
 
     Raises:
-        ValueError: the files in the folder are not those of a run.
-        OSError: the folder has no results.json or best_model.pt.
+        ValueError: the files in the folder are not those of a run of ``main.py``.
+        OSError: the folder has no ``results.json`` or ``best_model.pt``.
     """
-    results = read_results(logdir)
-    path = Path(logdir) / checkpoint.RESULTS
+    results = read_run(logdir)
+    path = Path(logdir) / RESULTS
     try:
-        model = build_model(path, results["model"], results["model_config"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the results.json of a run") from error
-    path = Path(logdir) / checkpoint.BEST_MODEL
+        model = build_model(path, MODELS[results["model"]], results["model_config"])
+    except TypeError as error:
+        raise ValueError(f"{path} is not of a run of {results['model']}: {error}") from error
+    path = Path(logdir) / BEST_MODEL
     try:
         model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except OSError:
         raise
-    except Exception as error:  # of damaged bytes PyTorch raises what it likes
+    except Exception as error:  # PyTorch raises all kinds for damaged bytes
         raise ValueError(f"{path} does not hold the weights of {results['model']}") from error
     return model.eval(), results
 
 
 @torch.no_grad()
 def find_mistakes(model: nn.Module, split: Split, device: torch.device | str) -> Mistakes:
-    """Return the images of a split that a model gets wrong."""
+    """Return the images of a split that a model misclassifies."""
     model = model.to(device).eval()
     batches = Batches(split.to(device), 500)
     probabilities = torch.cat([model(images).softmax(dim=1).cpu() for images, _ in batches])
-    certainty, predictions = probabilities.max(dim=1)  # each (N,)
+    confidence, predictions = probabilities.max(dim=1)  # each (N,)
     wrong = (predictions != split.labels).nonzero().squeeze(1)
-    order = wrong[certainty[wrong].argsort(descending=True, stable=True)]
+    order = wrong[confidence[wrong].argsort(descending=True, stable=True)]
     return Mistakes(
         Split(split.images[order], split.labels[order]),
         predictions[order],
-        certainty[order],
+        confidence[order],
         len(split),
     )
 
@@ -114,10 +109,10 @@ def find_mistakes(model: nn.Module, split: Split, device: torch.device | str) ->
 def draw_mistakes(
     mistakes: Mistakes, name_of: Callable[[int], str], title: str, rows: int = 3, columns: int = 6
 ) -> Figure:
-    """Draw the first mistakes, each with what the model says and what the label says.
+    """Draw the first mistakes, each with its prediction and its label.
 
     Args:
-        mistakes: of a model.
+        mistakes: to draw.
         name_of: returns the name of a class.
         title: of the figure.
         rows, columns: of images.
@@ -142,11 +137,11 @@ def draw_mistakes(
 
 
 def describe_mistakes(mistakes: Mistakes, name_of: Callable[[int], str]) -> str:
-    """Say in two sentences how many there are, and which are the most frequent."""
+    """Return in two sentences how many there are, and which are the most frequent."""
     text = f"{len(mistakes):,} of {mistakes.images_in_all:,} images are wrong."
     pairs = Counter(zip(mistakes.split.labels.tolist(), mistakes.predictions.tolist()))
     frequent = [
-        f"{name_of(label)} taken for {name_of(prediction)} ({number})"
+        f"{name_of(label)} classified as {name_of(prediction)} ({number})"
         for (label, prediction), number in pairs.most_common(3)
     ]
     return f"{text} Most often: {', '.join(frequent)}." if frequent else text
@@ -164,7 +159,7 @@ def save_mistakes(logdir: str | Path, data: DataSet, device: str = "auto") -> tu
         The path of the figure, and the mistakes in words.
 
     Raises:
-        ValueError, OSError: as ``load_best_model``; the data are others than the run's; the figure
+        ValueError, OSError: as ``load_best_model``; the run was trained on other data; the figure
             cannot be written.
     """
     model, results = load_best_model(logdir)
@@ -177,18 +172,17 @@ def save_mistakes(logdir: str | Path, data: DataSet, device: str = "auto") -> tu
     return path, describe_mistakes(mistakes, data.name_of)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
-        prog="mistakes.py",
-        description="Draw the validation images that a trained model gets wrong.",
-        epilog="example: python mistakes.py exps/resnet18",
+        prog="python -m training.mistakes",
+        description="Draw the validation images that a trained model misclassifies.",
+        epilog="example: python -m training.mistakes exps/resnet18",
         allow_abbrev=False,
     )
-    parser.add_argument("logdir", type=Path, help="folder of a run, in which the figure is put")
-    parser.add_argument("--data", help="as of main.py; default: that of the run")
-    parser.add_argument("--data_dir", help="as of main.py; default: that of the run")
-    parser.add_argument("--device", default="auto", help="as of main.py; default: auto")
+    parser.add_argument("logdir", type=Path, help="folder of a run; the figure is written there")
+    add_data(parser, default=None)
+    add_device(parser)
     return parser
 
 
@@ -196,12 +190,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run from the command line and return the exit status: 2 for a mistake in the arguments."""
     args = make_parser().parse_args(argv)
     try:
-        own = read_results(args.logdir)["args"]
+        own = read_run(args.logdir)["args"]
         data = load_data(args.data or own["data"], args.data_dir or own["data_dir"])
         path, words = save_mistakes(args.logdir, data, args.device)
     except (OSError, ValueError) as error:
-        print(f"mistakes.py: error: {error}", file=sys.stderr)
-        return 2
+        return report("training.mistakes", reason(error))
     print(f"{words}\n{path}")
     return 0
 

@@ -35,9 +35,9 @@ def draw_shapes() -> dict[str, np.ndarray]:
 
     Returns:
         train_images (10000, S, S, 3) uint8, train_labels (10000,) int64, test_images and
-        test_labels with 2,000 images. Every class has a tenth of each part.
+        test_labels with 2,000 images. Each class has a tenth of each part.
     """
-    random = np.random.RandomState(0)  # the one generator whose stream NumPy promises to keep
+    random = np.random.RandomState(0)  # NumPy promises to keep its stream, of no other generator
     number = NUM_TRAIN + NUM_TEST
     labels = np.arange(number) % len(CLASSES)
     images = np.empty((number, SIZE, SIZE, 3), np.uint8)
@@ -69,16 +69,16 @@ def _draw(label: int, number: int, random: np.random.RandomState) -> np.ndarray:
     distance = _signed_distance(CLASSES[label], x, y) * radius  # pixels
     cover = np.clip(0.5 - distance, 0, 1)[..., None]  # share of the pixel inside the shape
 
-    # The background is a plane wave, so that it has edges of its own; over all there is noise.
-    frequency = uniform(-1.2, 1.2, 2, 1, 1)  # radians a pixel
+    # The background is a plane wave, which has edges of its own; noise covers the whole image.
+    frequency = uniform(-1.2, 1.2, 2, 1, 1)  # radians per pixel
     wave = np.sin(
         frequency[:, 0] * pixel[None, None, :]
         + frequency[:, 1] * pixel[None, :, None]
         + uniform(-math.pi, math.pi, 1, 1)
     )[..., None]
     back = uniform(30, 140, 1, 1, 3)
-    # Brighter than the background in every channel: an MLP, which has to learn each position and
-    # rotation anew, would otherwise learn next to nothing.
+    # Brighter than the background in every channel: an MLP has to learn each position and rotation
+    # separately, and would otherwise learn next to nothing.
     fore = back + uniform(60, 110, 1, 1, 3)
     image = back + uniform(5, 35, 1, 1, 3) * wave
     image = image + cover * (fore - image)
@@ -121,7 +121,7 @@ def _box(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float) ->
 def _polygon(x: np.ndarray, y: np.ndarray, corners: int, inner: float | None) -> np.ndarray:
     """Return the signed distance to the lines of a regular polygon, or of a star.
 
-    By symmetry one sector is enough: every point is turned and mirrored into the sector between a
+    By symmetry one sector is enough: every point is rotated and mirrored into the sector between a
     corner, at angle 0 and radius 1, and the middle of the next side (or the inner corner of a
     star, at radius ``inner``).
     """

@@ -1,7 +1,7 @@
-"""Signals that ask a run to end: Ctrl-C, SIGTERM, and SIGUSR1, with which SLURM warns.
+"""Signals that ask a run to end: Ctrl-C, SIGTERM, and SIGUSR1, which SLURM sends as a warning.
 
-Only ``main`` installs handlers, and takes them back: where a notebook calls ``train``, Ctrl-C does
-what it always does there.
+Only programs install handlers, and remove them: in a notebook that calls ``train``, Ctrl-C works
+as usual.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ class Interrupted(KeyboardInterrupt):
     """A signal asked the program to end.
 
     Attributes:
-        status: the exit status that shells give to a program that this signal ended.
+        status: the exit status that shells report for a program ended by this signal.
     """
 
     def __init__(self, number: int):
@@ -31,7 +31,7 @@ _held: Interrupted | None = None
 
 
 def pending() -> Interrupted | None:
-    """Return what a signal asked for while signals were held, None if none came."""
+    """Return the first signal that came while signals were held, None if none did."""
     return _held
 
 
@@ -44,9 +44,9 @@ def raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Only remember a signal: ``pending`` tells of it, so that a step in progress can end.
+    """Only remember a signal, for ``pending`` to return, so that the step in progress can end.
 
-    After that, Ctrl-C raises Interrupted: who presses it twice does not want to wait.
+    A second Ctrl-C raises Interrupted: whoever presses it twice does not want to wait.
     """
     global _held
     with _handled_by(_hold):
@@ -58,7 +58,7 @@ def held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Install a handler for all signals but those that the parent process chose to ignore."""
+    """Install a handler for all signals except those that the parent process ignores."""
     before = {
         number: signal.signal(number, handler)
         for number in SIGNALS

@@ -2,7 +2,7 @@
 
     tensorboard --logdir exps
 
-TensorBoard is not in requirements.txt: nothing here is imported unless somebody asks for it.
+TensorBoard is not in requirements.txt: it is imported only on demand.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import matplotlib.image
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-FOLDER = "tensorboard"  # in that of the run
+FOLDER = "tensorboard"  # in the folder of the run
 
-# Tag: the key in results.json of a list with one number an epoch.
+# Tag: the key in results.json of a list with one number per epoch.
 SCALARS = {
     "loss/train": "train_losses",
     "loss/validation": "valid_losses",
@@ -46,8 +46,8 @@ def require() -> type[SummaryWriter]:
 def open_board(logdir: Path, results: dict[str, Any]) -> SummaryWriter:
     """Start the event file of a run, with the epochs that are done already.
 
-    The files of earlier processes go: what they told is in the results, and a curve whose end was
-    lost with a killed process would be drawn twice.
+    Event files of earlier processes are deleted: the results have their numbers, and epochs lost
+    with a killed process would be drawn twice.
 
     Args:
         logdir: folder of the run.
