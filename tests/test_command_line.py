@@ -104,7 +104,7 @@ def test_a_wrong_argument_is_named_with_what_is_allowed(
         ),
         pytest.param("mlp", "1" * 5000, ["not JSON that can be read", "digits"], id="digits"),
         pytest.param("mlp", "[" * 100_000, ["not JSON that can be read"], id="brackets"),
-        ("mlpmixer", mixer_with(drop_rate=math.nan), ["NaN is no number of JSON"]),
+        ("mlpmixer", mixer_with(drop_rate=math.nan), ["NaN is not a number in JSON"]),
         ("mlp", mlp_with(activation="swish"), ["activation", "'swish'", "relu, tanh, sigmoid"]),
         ("mlp", mlp_with(input_size=784), ["input_size is 784", "3072"]),
         ("resnet18", mlp_with(), ["'input_size' is not a key of resnet18", "num_classes"]),

@@ -19,7 +19,16 @@ import torch
 from PIL import Image
 
 from training import data
-from training.batches import Batches, draw_crop_boxes, flip_and_crop, normalize
+from training.batches import (
+    MEAN,
+    RATIO,
+    SCALE,
+    STD,
+    Batches,
+    draw_crop_boxes,
+    flip_and_crop,
+    normalize,
+)
 from training.data import Split, load_data, split_indices
 from training.shapes import CLASSES, draw_shapes
 
@@ -102,7 +111,7 @@ def test_a_batch_depends_on_the_seed_and_the_epoch_alone():
 def test_evaluation_goes_through_the_images_in_order_and_only_normalises():
     split = Split(random_images(100), torch.arange(100))
     images, labels = (torch.cat(part) for part in zip(*Batches(split, 40), strict=True))
-    to_floats = transforms.Normalize(data.MEAN, data.STD)
+    to_floats = transforms.Normalize(MEAN, STD)
     assert torch.equal(labels, split.labels)
     torch.testing.assert_close(images, to_floats(split.images / 255), rtol=0, atol=1e-6)
 
@@ -177,10 +186,7 @@ def test_the_boxes_have_the_distribution_of_torchvision():
     torch.manual_seed(8)  # get_params draws from the global generator
     image = torch.empty(3, 32, 32)
     theirs = np.array(
-        [
-            transforms.RandomResizedCrop.get_params(image, data.SCALE, data.RATIO)
-            for _ in range(number)
-        ]
+        [transforms.RandomResizedCrop.get_params(image, SCALE, RATIO) for _ in range(number)]
     )
     code = np.array([64**3, 64**2, 64, 1])
     for columns in ([2, 3], [0, 2], [1, 3]):  # height and width, top and height, left and width
@@ -290,8 +296,8 @@ def test_the_real_cifar10_has_the_classes_the_mean_and_the_deviation_that_are_pu
     labels = torch.cat([dataset.train.labels, dataset.val.labels])
     assert labels.bincount().tolist() == [5000] * 10
     pixels = torch.cat([dataset.train.images, dataset.val.images]).transpose(0, 1).flatten(1) / 255
-    torch.testing.assert_close(pixels.mean(dim=1), torch.tensor(data.MEAN), rtol=0, atol=1e-4)
-    torch.testing.assert_close(pixels.std(dim=1), torch.tensor(data.STD), rtol=0, atol=1e-4)
+    torch.testing.assert_close(pixels.mean(dim=1), torch.tensor(MEAN), rtol=0, atol=1e-4)
+    torch.testing.assert_close(pixels.std(dim=1), torch.tensor(STD), rtol=0, atol=1e-4)
 
 
 # ------------------------------------------------------------- CIFAR-10 as torchvision keeps it
@@ -451,11 +457,13 @@ def test_two_processes_that_download_at_once_both_get_the_data(official_archive,
     }
     serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
-    with subprocess.Popen(serve, cwd=official_archive.parent, **pipes) as server:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(subprocess.Popen(serve, cwd=official_archive.parent, **pipes))
+        stack.callback(server.terminate)
         port = re.search(r"port (\d+)", server.stdout.readline())[1]
         settings["url"] = f"http://127.0.0.1:{port}/{official_archive.name}"
         code = (
-            "import json, sys; from pathlib import Path; import data\n"
+            "import json, sys; from pathlib import Path; from training import data\n"
             "from torchvision.datasets import CIFAR10\n"
             "for name, value in json.loads(sys.argv[1]).items(): setattr(CIFAR10, name, value)\n"
             "print('ready', flush=True); input()\n"
@@ -469,6 +477,5 @@ def test_two_processes_that_download_at_once_both_get_the_data(official_archive,
             process.stdin.write("go\n")
             process.stdin.flush()
         answers = [process.communicate()[0] for process in both]
-        server.terminate()
     assert answers == ["(50, 32, 32, 3)\n"] * 2
     assert [path.name for path in (tmp_path / "data").iterdir()] == [CIFAR10.base_folder]

@@ -144,7 +144,7 @@ def make_parser() -> Parser:
         type=fraction,
         default=0.9,
         metavar="X",
-        help="of --optimizer momentum; default: 0.9",
+        help="of the optimizer of this name; default: 0.9",
     )
     how.add_argument(
         "--weight_decay", type=not_negative, default=5e-4, metavar="X", help="default: 5e-4"

@@ -51,11 +51,12 @@ def tile(maps: np.ndarray, columns: int, gap: float = np.nan, width: int = 1) ->
 
     Args:
         maps: in reading order.
-        columns: maps per row.
+        columns: maps per row, if there are so many.
         gap: value between the maps.
         width: of the gap, in entries.
     """
     number, height, breadth = maps.shape[:3]
+    columns = min(columns, number)
     rows = -(-number // columns)
     step_down, step_right = height + width, breadth + width
     sheet = np.full((rows * step_down - width, columns * step_right - width, *maps.shape[3:]), gap)
