@@ -72,14 +72,14 @@ def test_the_notebook_runs_from_top_to_bottom_and_again_without_training_anythin
     printed = execute(notebook, project)
     assert re.search(r"^OK", printed, re.MULTILINE)  # of the students' tests
     assert len(re.findall(TRAINED, printed)) == 4
-    assert "going on" not in printed
+    assert "resuming" not in printed
     assert len(pictures(notebook)) == 4 + 1 + 4
     results = (project / "exps" / "mlp" / "results.json").read_bytes()
 
     again = read_notebook(**SMALL)
     printed = execute(again, project)
     assert len(re.findall(TRAINED, printed)) == 0
-    assert printed.count("going on after epoch 1") == 4
+    assert printed.count("resuming after epoch 1") == 4
     assert len(pictures(again)) == 4 + 1 + 4
     assert (project / "exps" / "mlp" / "results.json").read_bytes() == results
 
@@ -89,14 +89,14 @@ def test_a_session_that_was_cut_off_goes_on_with_the_same_cell(project):
     for epochs in (2, 4):
         notebook = to_the_training(read_notebook(**SMALL | {"epochs": epochs}))
         printed = execute(notebook, project)
-    assert "going on after epoch 2" in printed
+    assert "resuming after epoch 2" in printed
     results = json.loads((project / "exps" / "mlp" / "results.json").read_text())
     assert len(results["train_losses"]) == 4
 
 
 def test_a_mistake_in_the_form_stops_the_notebook_at_the_training(project):
     notebook = to_the_training(read_notebook(**SMALL | {"data": "missing.npz"}))
-    with pytest.raises(Exception, match="The training has not come to its end"):
+    with pytest.raises(Exception, match="The training has not finished"):
         execute(notebook, project)
     (red,) = [
         output.text for output in notebook.cells[-1].outputs if output.get("name") == "stderr"
