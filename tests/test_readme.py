@@ -15,8 +15,7 @@ import pytest
 import benchmarks.__main__
 import experiments.__main__
 import grader.__main__
-import main
-from training import mistakes
+from training import arguments, mistakes
 
 from conftest import ROOT
 
@@ -29,7 +28,7 @@ TEXT = "\n".join(PAGES.values())
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
 PROGRAMS = {
-    "main.py": main,
+    "main.py": arguments,
     "-m training.mistakes": mistakes,
     "-m experiments": experiments.__main__,
     "-m grader": grader.__main__,
