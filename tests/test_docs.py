@@ -23,8 +23,10 @@ import utils
 from experiments.questions import learning_rate, mixer_width, nonlinearity
 from grader.cifar10 import cases, manifest
 from grader.engine import load_assignment
-from training import checkpoint, data
+from training import batches, checkpoint, data, units
+from training.arguments import make_parser
 from training.config import MODELS, build_model, default_path, read_config
+from training.results import RESULTS
 
 from conftest import ROOT
 
@@ -121,7 +123,7 @@ each_model = pytest.mark.parametrize("model", MODELS)
 
 def build(model: str) -> nn.Module:
     path = default_path(model)
-    return build_model(path, model, read_config(path, model)).eval()
+    return build_model(path, MODELS[model], read_config(path, model)).eval()
 
 
 # ------------------------------------------------------------------------------------- points
@@ -281,10 +283,10 @@ def test_the_data_are_described_as_they_are(sheet):
     train, val = (len(part) for part in data.split_indices(50_000))
     assert [str(train), str(val), "10000"] == numbers[3:6]
     assert numbers[:3] == [str(data.SIZE), str(data.SIZE), "10"]
-    area = [f"{100 * share:g}" for share in data.SCALE]
-    ratio = [f"{side:g}" for side in data.RATIO]
+    area = [f"{100 * share:g}" for share in batches.SCALE]
+    ratio = [f"{side:g}" for side in batches.RATIO]
     assert [number for number in numbers if number in area + ratio] == area + ratio
-    for values in (data.MEAN, data.STD):
+    for values in (batches.MEAN, batches.STD):
         stated = [f"{value:.4f}" for value in values]
         start = numbers.index(stated[0])
         assert numbers[start : start + 3] == stated
@@ -301,7 +303,7 @@ def commands(sheet):
 
 def parse(arguments):
     try:
-        return main.make_parser().parse_args(arguments)
+        return make_parser().parse_args(arguments)
     except SystemExit as end:
         raise AssertionError(f"main.py refuses {' '.join(arguments)}") from end
 
@@ -329,7 +331,7 @@ def test_the_defaults_are_those_of_the_command_line(sheet):
     assert len(stated) == 6
     for flag, value in stated:
         name = flag.removeprefix("--")
-        assert getattr(parse([flag, value]), name) == main.make_parser().get_default(name)
+        assert getattr(parse([flag, value]), name) == make_parser().get_default(name)
 
 
 @both
@@ -349,7 +351,7 @@ def test_a_copy_with_the_keys_of_the_sheet_makes_another_model(
     path = tmp_path / "my_copy.json"
     copy = json.loads(default_path(model).read_text(encoding="utf-8")) | changes
     path.write_text(json.dumps(copy), encoding="utf-8")
-    changed, default = build_model(path, model, read_config(path, model)), build(model)
+    changed, default = build_model(path, MODELS[model], read_config(path, model)), build(model)
     if problem == "4.2":
         assert (changed.activation, default.activation) == ("tanh", "relu")
     else:
@@ -368,7 +370,8 @@ OWNERS = (
 )
 MODULES = (mlp, resnet18, mlpmixer, utils)
 HANDED_OUT = {"README.md", *manifest.SUBMITTED, *manifest.HANDOUT}
-OF_A_RUN = {checkpoint.RESULTS, checkpoint.BEST_MODEL, checkpoint.CHECKPOINT}
+OF_A_RUN = {RESULTS, checkpoint.BEST_MODEL, checkpoint.CHECKPOINT}
+OF_A_RUN |= set(re.findall(r'"(\w+\.png)"', Path(units.__file__).read_text(encoding="utf-8")))
 
 
 def arguments_and_keys():
@@ -388,7 +391,7 @@ def exists(span):
     if span.startswith("python ") or span == "...":
         return True
     if span.startswith("--"):
-        actions = main.make_parser()._option_string_actions
+        actions = make_parser()._option_string_actions
         flag, *value = span.split()
         if flag not in actions or (value and not parse([flag, *value])):
             return False
@@ -468,7 +471,7 @@ def test_the_lines_for_the_gradients_record_each_layer_at_each_step(
     assert len(scope["norms"]) == 2
     for norms in scope["norms"]:
         assert set(norms) == layers and all(norm > 0 for norm in norms.values())
-    assert (tmp_path / "exps" / f"4.8_{model}" / checkpoint.RESULTS).exists()
+    assert (tmp_path / "exps" / f"4.8_{model}" / RESULTS).exists()
 
 
 # --------------------------------------------------------------------------- the two languages

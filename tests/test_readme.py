@@ -1,4 +1,4 @@
-"""What the README promises: every command in it is run, and what it says exists."""
+"""What the README and the pages of docs/ promise: every command is run, and every name exists."""
 
 import argparse
 import functools
@@ -15,27 +15,31 @@ import pytest
 import benchmarks.__main__
 import experiments.__main__
 import grader.__main__
-import main
-from training import mistakes
+from training import arguments, mistakes
 
 from conftest import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+NAMES = ("training", "experiments", "grading", "benchmarks", "extending")
+PAGES = {
+    path: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES))
+}
+TEXT = "\n".join(PAGES.values())
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
 PROGRAMS = {
-    "main.py": main,
-    "mistakes.py": mistakes,
+    "main.py": arguments,
+    "-m training.mistakes": mistakes,
     "-m experiments": experiments.__main__,
     "-m grader": grader.__main__,
 }
-OF_SLURM = {"--gres", "--time", "--signal", "--wrap"}
+OF_OTHERS = {"--gres", "--time", "--signal", "--wrap", "--dist"}  # of SLURM and of pytest-xdist
 # What makes a command small. The last value of a flag is the one that counts.
 SMALLER = {
     "main.py": "--data bands.npz --epochs 1 --device cpu --precision float32",
     "-m experiments run": "--preset quick --data bands.npz --seeds 1 --device cpu",
     "-m grader mutants": "--sample 2 --jobs 2",
-    "-m benchmarks training": "--images 256 --repeats 1 --models mlp --workers 0",
+    "-m benchmarks training": "--data bands.npz --images 256 --repeats 1 --models mlp --workers 0",
     "-m benchmarks growth": "--images 256 --repeats 1",
     "-m benchmarks accuracy": "--data bands.npz --epochs 1 --seeds 1",
     "-m benchmarks numpy_layers": "--repeats 1",
@@ -43,22 +47,22 @@ SMALLER = {
 OTHERS = {"test.py", "-m experiments list", "-m experiments report", "-m grader handout"} | {
     "-m grader build",
     "-m grader grade",
-    "mistakes.py",
+    "-m training.mistakes",
 }
 
 
 def name_of(command):
     """The program of a command, and its own command if it has one."""
-    found = re.match(r"python (-m \w+(?: [a-z_]+)?|\w+\.py)", command)
+    found = re.match(r"python (-m [\w.]+(?: [a-z_]+(?= |$))?|\w+\.py)", command)
     return found and found[1]
 
 
 def test_ci_installs_and_tests_with_the_commands_of_the_readme():
     """Word for word, but for CI's quieter output."""
-    (command,) = [command for command in COMMANDS if command.endswith("pytest")]
+    (command,) = [command for command in COMMANDS if " -m pytest" in command]
     install, test = command.rsplit(" && ", 1)
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace("install -q", "install")
-    assert install in ci and test in ci
+    assert {install, test} <= {line.strip() for line in ci.splitlines()}
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +118,7 @@ def smaller(command):
 
 @pytest.mark.parametrize("command", RUN)
 def test_every_command_of_the_readme_does_what_it_says(command, project):
-    """In the order of the README: later ones use what earlier ones have left."""
+    """In the order of the pages: later commands use what earlier ones have left."""
     status, printed = run(smaller(command), project)
     expected = 1 if "-m grader grade" in command else 0  # one of the submissions is wrong
     assert status == expected, printed
@@ -129,6 +133,8 @@ def test_the_first_training_works_as_the_first_screen_says_it(project):
     install, train = command.rsplit(" && ", 1)
     assert install == "python3 -m venv .venv && .venv/bin/pip install -r requirements.txt"
     train = train.replace(".venv/bin/", "")
+    (colab,) = [line for _, block in BLOCKS for line in block.splitlines() if line.startswith("!")]
+    assert colab == f"!pip install -q -r requirements.txt && {train}"  # Colab needs no environment
     status, printed = run(f"{train} --epochs 1 --logdir exps/shapes", project)
     assert status == 0 and "shapes: 9,000 images train" in printed, printed
 
@@ -137,7 +143,7 @@ def test_no_command_is_left_out():
     """Those that install are run by CI, that of SLURM by test_cluster.py."""
     assert [command for command in COMMANDS if command not in RUN] == [
         next(command for command in COMMANDS if command.endswith("main.py --data shapes")),
-        next(command for command in COMMANDS if command.endswith("-m pytest")),
+        next(command for command in COMMANDS if " -m pytest" in command),
         next(command for command in COMMANDS if command.startswith("sbatch ")),
     ]
 
@@ -187,13 +193,13 @@ def parsers():
 
 def test_every_flag_in_the_readme_exists():
     options = set().union(*(options_of(parser) for parser in parsers().values()))
-    flags = set(re.findall(r"(?<![-\w])--[a-z_]+", README))
-    assert flags and flags <= options | OF_SLURM
+    flags = set(re.findall(r"(?<![-\w])--[a-z_]+", TEXT))
+    assert flags and flags <= options | OF_OTHERS
 
 
 def inline_commands():
     """Commands inside a line of text, also those that stand in a table."""
-    spans = re.findall(r"`(python [^`]+)`", README)
+    spans = re.findall(r"`(python [^`]+)`", TEXT)
     return [span for span in spans if name_of(span) and name_of(span) != "test.py"]
 
 
@@ -213,8 +219,9 @@ def test_every_command_inside_a_sentence_can_be_read_by_its_program(command):
 
 
 def test_every_file_in_the_readme_exists():
-    names = set(re.findall(r"`([a-zA-Z0-9_/]+\.(?:py|txt|json|ipynb|md))`", README))
-    names |= set(re.findall(r"\]\(([^)]+)\)", README))
+    names = set(re.findall(r"`([a-zA-Z0-9_/]+\.(?:py|txt|json|ipynb|md))`", TEXT))
     names -= {"results.json", "model_configs/NAME.json", "exps/report.md"}
-    missing = [name for name in names if not (ROOT / name).exists()]
-    assert names and missing == []
+    paths = {ROOT / name for name in names}
+    for page, text in PAGES.items():
+        paths |= {page.parent / link for link in re.findall(r"\]\(([^)]+)\)", text)}
+    assert paths and [path for path in paths if not path.exists()] == []
