@@ -1,7 +1,8 @@
-"""What several test files share."""
+"""What several test files share, and the check that no test leaves anything behind."""
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -9,14 +10,77 @@ import sys
 from multiprocessing import forkserver
 from pathlib import Path
 
+# One thread per process, also in the processes that a test starts: the files run side by side, and
+# sums depend on the number of threads. Before PyTorch and NumPy are loaded.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 import numpy as np
 import pytest
+import torch
+from filelock import FileLock
+
+from training import config
 
 ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)  # where test.py has loaded it before
 
-# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+# A shell that starts the tests in the background makes them, and their children, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+IGNORED = ("PYTEST_", "TORCHINDUCTOR_")
+
+
+def _global_state():
+    """Everything that a test could change for the next one."""
+    return {
+        # Without what pytest sets, and PyTorch when its first optimizer is made.
+        "environment": {k: v for k, v in os.environ.items() if not k.startswith(IGNORED)},
+        "folder": os.getcwd(),
+        "search path": list(sys.path),
+        "threads": torch.get_num_threads(),
+        "default dtype": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "models": dict(config.MODELS),
+        "signals": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)],
+    }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_behind_by_a_module():
+    """Module-wide fixtures restore what they change, too."""
+    before = _global_state()
+    yield
+    assert _global_state() == before
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind():
+    """No test depends on the ones before it."""
+    before = _global_state()
+    yield
+    assert _global_state() == before
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """A function that builds a file or folder once for all processes of a test run."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def build_once(name, build):
+        """Return the path called ``name``; ``build(path)`` makes it, in the first process."""
+        path = folder / name
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                unfinished = folder / f"unfinished-{name}"
+                build(unfinished)
+                unfinished.rename(path)
+        return path
+
+    return build_once
 
 
 @contextlib.contextmanager
@@ -32,7 +96,7 @@ def own_forkserver():
 
 
 def without_times(results):
-    """The results less what differs between two equal runs."""
+    """The results without what differs between two equal runs."""
     own = ("train_seconds", "valid_seconds", "args")
     return {key: value for key, value in results.items() if key not in own}
 
@@ -66,19 +130,23 @@ def read_only(mount):
 
 
 @pytest.fixture(scope="session")
-def cifar10_npz(tmp_path_factory):
+def cifar10_npz(shared):
     """The real CIFAR-10, where a copy of it lies beside the repository."""
     unpack = ROOT.parent / "shared" / "cifar10" / "unpack.py"
     if not unpack.exists():
         pytest.skip(f"the real CIFAR-10 is not here: there is no {unpack}")
-    path = tmp_path_factory.mktemp("cifar10") / "cifar10.npz"
-    subprocess.run([sys.executable, unpack, path], check=True, stdout=subprocess.DEVNULL)
-    return path
+
+    def build(folder):
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, unpack, folder / "cifar10.npz"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    return shared("cifar10", build) / "cifar10.npz"
 
 
 @pytest.fixture(scope="session")
 def small_npz(tmp_path_factory):
-    """A small data set that can be learnt: the height of a bright band is the class."""
+    """A small data set that can be learned: the height of a bright band is the class."""
     random = np.random.default_rng(0)
 
     def images(labels):
