@@ -1,7 +1,6 @@
 """Training, evaluation, and what a run leaves behind."""
 
 import argparse
-import contextlib
 import copy
 import json
 import os
@@ -17,20 +16,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 import main
+import training.run
 from main import evaluate, fit, parse_args, setup, train
 from mlp import MLP
 from mlpmixer import MLPMixer
 from resnet18 import ResNet18
 from training.batches import Batches
 from training.data import Split, load_data
-from training.precision import pick_precision
+from training.precision import PRECISIONS, Precision, pick_precision
 from training.progress import Diverged, Progress
 from training.run import build_optimizer
 from utils import cross_entropy_loss
 
 from conftest import ROOT, without_times
-
-CPU = torch.device("cpu")
 
 
 class NotebookArguments:
@@ -172,41 +170,6 @@ def test_no_step_waits_for_the_device_before_the_log_line(model, print_every):
     assert [(step, func) for step, func in transfers.seen if step > 0] == []
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("model", ["mlp", "resnet18", "mlpmixer"])
-def test_cuda_sees_no_step_that_waits_either(model, small_npz, tmp_path):
-    run = setup(
-        parse_args(
-            [
-                *("--model", model, "--data", str(small_npz), "--batch_size", "16"),
-                *("--device", "cuda", "--precision", "bfloat16", "--logdir", str(tmp_path)),
-            ]
-        )
-    )
-    train(1, run.model, run.train_batches, run.optimizer, run.args, precision=run.precision)
-    torch.cuda.synchronize()
-    progress = Progress()
-
-    def forbid(*_):  # from the second step on: the first one sends what an epoch sends once
-        torch.cuda.set_sync_debug_mode("error" if progress.steps > 0 else "default")
-
-    run.optimizer.register_step_pre_hook(forbid)
-    try:
-        with contextlib.suppress(RuntimeError):  # the means at the end of the epoch
-            train(
-                2,
-                run.model,
-                run.train_batches,
-                run.optimizer,
-                run.args,
-                precision=run.precision,
-                progress=progress,
-            )
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    assert progress.steps == len(run.train_batches)
-
-
 def test_a_loss_that_is_not_finite_stops_at_the_next_log_line_and_names_the_place():
     model = small_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e30)
@@ -341,8 +304,10 @@ def test_every_model_runs_with_the_configuration_that_comes_with_it(model, small
 def test_the_precision_is_that_of_the_products_and_the_weights_stay_in_float32(
     small_run, precision, monkeypatch
 ):
-    if precision == "bfloat16" and pick_precision("auto", CPU).dtype != torch.bfloat16:
-        pytest.skip("this CPU has no matrix units for bfloat16 that work")
+    try:
+        pick_precision(precision, torch.device("cpu"))
+    except ValueError as error:
+        pytest.skip(str(error))
     dtypes = set()
     monkeypatch.setattr(
         main,
@@ -355,10 +320,67 @@ def test_the_precision_is_that_of_the_products_and_the_weights_stay_in_float32(
     assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
 
 
-# ---------------------------------------------------------------------------------- going on
+def test_float16_scales_the_loss_and_learns_like_float32(small_run, tmp_path, float16):
+    half = fit(run_with(small_run, "--epochs", "6", "--precision", "float16"))
+    whole = fit(run_with(small_run, "--epochs", "6", "--logdir", str(tmp_path / "float32")))
+    assert (half["precision"], whole["precision"]) == ("float16", "float32")
+    assert half["train_losses"] != whole["train_losses"]
+    assert half["train_losses"] == pytest.approx(whole["train_losses"], abs=0.02)
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(demanding_run, tmp_path):
+def test_a_gradient_that_overflows_in_float16_skips_the_step_and_halves_the_scale():
+    """Brightness 1e4 times the scale 65,536 is beyond 65,504; the next images are plain ones."""
+    model, precision = small_model(), Precision(torch.float16, "cpu")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = copy.deepcopy(model.state_dict())
+    images, labels = plain_loader().dataset.tensors
+    bright = DataLoader(TensorDataset(1e4 * images, labels), batch_size=len(images))
+    train(1, model, bright, optimizer, NotebookArguments(), precision=precision)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert precision.scaler.get_scale() == 65_536 / 2
+    train(1, model, plain_loader(), optimizer, NotebookArguments(), precision=precision)
+    assert any(not torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_resumed_run_in_float16_equals_an_uninterrupted_one(small_run, tmp_path, float16):
+    """The scale is part of the state: it starts so high that the first steps overflow."""
+    float16.append(2.0**40)
+    for epochs in ("1", "3"):
+        fit(run_with(small_run, "--epochs", epochs, "--resume", "auto", "--precision", "float16"))
+    whole = [*small_run, "--logdir", str(tmp_path / "whole"), "--precision", "float16"]
+    fit(run_with(whole, "--epochs", "3"))
+    resumed, at_once = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["state"]
+        for name in ("run", "whole")
+    )
+    assert 1 < resumed["scaler"]["scale"] < 2.0**40
+    for key in ("model", "optimizer", "scaler", "history"):
+        assert_same(resumed[key], at_once[key], key)
+
+
+@pytest.fixture
+def float16(monkeypatch):
+    """Let --precision float16 run on the CPU, where only its speed is missing.
+
+    A number that is appended to the list is the first scale.
+    """
+    scales = []
+
+    def pick(name, device):
+        precision = Precision(PRECISIONS[name], device)
+        if scales and precision.scaler.is_enabled():
+            precision.scaler = torch.amp.GradScaler("cpu", init_scale=scales[0])
+        return precision
+
+    monkeypatch.setattr(training.run, "pick_precision", pick)
+    return scales
+
+
+# --------------------------------------------------------------------------------- resuming
+
+
+@pytest.mark.slow  # fast: test_a_run_killed_at_random_moments_ends_as_if_nothing_had_happened
+def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(demanding_run, tmp_path):
     """Bit for bit: the weights, the state of the optimizer and the schedule, the history."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -1,0 +1,105 @@
+"""What only a GPU can show: three models, three precisions, resuming, compiling, no waiting."""
+
+import contextlib
+import json
+
+import pytest
+import torch
+
+import main
+from main import evaluate, fit, setup, train
+from training.arguments import parse_args
+from training.progress import Progress
+
+if not torch.cuda.is_available():
+    pytest.skip("there is no CUDA device", allow_module_level=True)
+
+MODELS = ("mlp", "resnet18", "mlpmixer")
+
+
+@pytest.fixture
+def run_on_gpu(small_npz, tmp_path):
+    """A function that sets a small run up on the GPU."""
+
+    def set_up(model, *more, folder="run"):
+        arguments = ["--model", model, "--data", str(small_npz), "--batch_size", "64"]
+        where = ["--device", "cuda", "--epochs", "3", "--logdir", str(tmp_path / folder)]
+        return setup(parse_args([*arguments, *where, *more]))
+
+    return set_up
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_learns_in_every_precision(model, precision, run_on_gpu):
+    run = run_on_gpu(model, "--precision", precision)
+    results = fit(run)
+    assert results["train_losses"][-1] < results["train_losses"][0]
+    assert results["precision"] == precision
+    assert results["device"] == torch.cuda.get_device_name()
+    assert {parameter.dtype for parameter in run.model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_gpu_computes_what_the_cpu_does(model, run_on_gpu):
+    """Evaluation in float32 of the same weights; TF32 in convolutions explains the tolerance."""
+    run = run_on_gpu(model, "--precision", "float32")
+    on_gpu = evaluate(1, run.model, run.val_batches, run.args)[:2]
+    run.args.device = "cpu"
+    on_cpu = evaluate(1, run.model.to("cpu"), list(run.val_batches), run.args)[:2]
+    assert on_gpu == pytest.approx(on_cpu, rel=5e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_resumed_run_equals_an_uninterrupted_one(precision, run_on_gpu):
+    """Up to the order of sums in CUDA kernels, which is not fixed."""
+    for epochs in ("1", "3"):
+        more = ("--epochs", epochs, "--resume", "auto", "--precision", precision)
+        resumed = fit(run_on_gpu("mlpmixer", *more))
+    whole = fit(run_on_gpu("mlpmixer", "--precision", precision, folder="whole"))
+    assert resumed["train_losses"] == pytest.approx(whole["train_losses"], rel=1e-2)
+
+
+def test_a_compiled_model_computes_the_same(run_on_gpu):
+    plain = fit(run_on_gpu("mlp", "--precision", "float32"))
+    compiled = fit(run_on_gpu("mlp", "--precision", "float32", "--compile", folder="compiled"))
+    assert compiled["train_losses"] == pytest.approx(plain["train_losses"], rel=1e-2)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_step_waits_for_the_gpu(model, run_on_gpu):
+    run = run_on_gpu(model, "--precision", "bfloat16")
+    arguments = (run.model, run.train_batches, run.optimizer, run.args)
+    train(1, *arguments, precision=run.precision)
+    torch.cuda.synchronize()
+    progress = Progress()
+
+    def forbid(*_):  # from the second step on: the first one sends what an epoch sends once
+        torch.cuda.set_sync_debug_mode("error" if progress.steps > 0 else "default")
+
+    run.optimizer.register_step_pre_hook(forbid)
+    try:
+        with contextlib.suppress(RuntimeError):  # the means at the end of the epoch
+            train(2, *arguments, precision=run.precision, progress=progress)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert progress.steps == len(run.train_batches)
+
+
+def test_out_of_gpu_memory_says_what_needs_less(tmp_path, capsys):
+    arguments = ["--data", "shapes", "--device", "cuda", "--precision", "float32"]
+    where = ["--model", "resnet18", "--batch_size", "9000", "--logdir", str(tmp_path / "run")]
+    torch.cuda.set_per_process_memory_fraction(0.05)
+    try:
+        assert main.main([*arguments, *where]) == 1
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "--batch_size" in capsys.readouterr().err
+
+
+def test_auto_chooses_the_gpu_and_says_so(small_run, tmp_path, capsys):
+    arguments = [*small_run, "--device", "auto", "--precision", "auto"]
+    assert main.main(arguments) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["device"] in capsys.readouterr().out
+    assert results["args"]["device"] == "cuda"
