@@ -1,4 +1,4 @@
-"""The autograder as a zip file that Gradescope takes."""
+"""Build the zip file to upload to Gradescope."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ from grader.archive import write_zip
 from grader.engine import ROOT, Assignment, prepare_expected
 
 PACKAGE = Path(__file__).resolve().parent
-# What runs on Gradescope. How handouts and mutants are made stays at home.
+# The modules that run on Gradescope.
 ENGINE = (
     "__init__.py",
     "__main__.py",
@@ -20,12 +20,12 @@ ENGINE = (
 
 
 def make_autograder(assignment: Assignment, target: Path, root: Path = ROOT) -> Path:
-    """Make the zip: engine, cases, and what the solution computes, but not the solution.
+    """Build the zip: engine, cases and expected records, but not the solution.
 
     Args:
-        assignment: to grade with it.
+        assignment: the assignment.
         target: the zip file.
-        root: of the project.
+        root: folder of the project.
 
     Returns:
         The path of the zip file.
