@@ -280,7 +280,7 @@ class TestLinear(Problem):
         assert_parameters(mlp.Linear(7, 4), "weight 4x7, bias 4", "Linear(7, 4)")
 
     def test_a_new_layer_is_initialised(self):
-        """A new Linear holds finite weights that are not all the same."""
+        """A new Linear has finite weights that are not all the same."""
         self.addCleanup(torch.use_deterministic_algorithms, False)
         torch.use_deterministic_algorithms(True)  # torch.empty now returns NaN, not old memory
         layer = mlp.Linear(7, 4)
@@ -415,7 +415,7 @@ class TestResNet18(Network, Problem):
         for name, layer in model.named_modules():
             mean = getattr(layer, "running_mean", None)
             if isinstance(layer, nn.BatchNorm2d) and (mean is None or not mean.any()):
-                fail(f"ResNet18: {name} keeps no running mean; expected one after training")
+                fail(f"ResNet18: {name} has no running mean; expected one after training")
         together, alone = (model.eval()(images[:number])[0] for number in (2, 1))
         assert_close(alone, together, "ResNet18 in evaluation, a single image: its logit")
 

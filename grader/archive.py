@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file
 
 
 def write_zip(target: Path, members: dict[str, bytes], executable: tuple[str, ...] = ()) -> Path:

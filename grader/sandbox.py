@@ -74,13 +74,11 @@ class Outcome:
         ended: "" after a result; else "time", "result too large", "exit status N" or the name of
             a signal.
         trace: the Python stack at a timeout or crash, if there is one.
-        seconds: wall-clock time.
     """
 
     result: bytes | None
     ended: str
     trace: str
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,6 @@ def run(
         result=result[8:] if complete else None,
         ended="" if complete else ended,
         trace=trace.decode(errors="replace"),
-        seconds=time.monotonic() - started,
     )
 
 

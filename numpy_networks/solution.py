@@ -74,7 +74,7 @@ class NN:
         seed: int | None = 0,
     ):
         if len(dims) < 2 or min(dims) < 1:
-            raise ValueError(f"dims is {dims}; it must hold two sizes or more, each at least 1")
+            raise ValueError(f"dims is {dims}; it must have two sizes or more, each at least 1")
         if not 0 < epsilon < 0.5:
             raise ValueError(f"epsilon is {epsilon}; it must lie between 0 and 0.5")
         self.dims = dims
@@ -649,7 +649,7 @@ def get_cifar10(
         subset: use the first ``subset`` images of each split only.
 
     Returns:
-        Loaders of images (B, 3, 32, 32) in [0, 1] and labels (B,); only the first shuffles.
+        Loaders of images (B, 3, 32, 32) in [0, 1] and labels (B,); the training loader shuffles.
 
     Raises:
         ValueError: unknown source, a file with invalid content, or more than 10 classes.
@@ -657,7 +657,7 @@ def get_cifar10(
     """
     train, val = _read_cifar10(Path(data_dir)) if data == "cifar10" else _read_other(data)
     if max(int(labels.max()) for _, labels in (train, val)) >= 10:
-        raise ValueError(f"{data} has labels above 9; ResNet18 knows 10 classes")
+        raise ValueError(f"{data} has labels above 9; ResNet18 has 10 classes")
     train, val = (_Images(images[:subset], labels[:subset]) for images, labels in (train, val))
     # default_convert returns the batch as it is; the default would collate it again.
     return (
@@ -920,7 +920,7 @@ def feature_maps(model: ResNet18, vis_image: Tensor) -> tuple[np.ndarray, np.nda
 
 
 def _grid(title: str, with_image: bool = False) -> tuple[Figure, list]:
-    """Return a figure and numbered axes for 32 filters, after one for the image if there is one."""
+    """Return a figure with numbered axes for the filters, and before them one for an image."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     figure.suptitle(title)
     columns = SHOWN // 4 + with_image
@@ -982,16 +982,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data_dir", default="data", metavar="DIR", help="folder of cifar10")
     parser.add_argument("--subset", type=_positive_int, metavar="N", help="use N images per split")
-    parser.add_argument("--epochs", type=_positive_int, default=25, metavar="N", help="number")
+    parser.add_argument("--epochs", type=_positive_int, default=25, metavar="N", help="of training")
     parser.add_argument("--lr", type=_positive, default=1e-3, metavar="X", help="learning rate")
     parser.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="of the network")
     parser.add_argument(
         "--initialization", choices=INITIALIZATIONS, default="xavier_normal", help="of the blocks"
     )
-    parser.add_argument("--seed", type=_positive_int, default=42, metavar="N", help="of all draws")
+    parser.add_argument("--seed", type=_positive_int, default=42, metavar="N", help="random seed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument(
-        "--logdir", type=Path, default=Path("exps/numpy_networks"), metavar="DIR", help="of results"
+        "--logdir", type=Path, default=Path("exps/numpy_networks"), metavar="DIR", help="results"
     )
     return parser
 
@@ -1023,7 +1023,7 @@ def run(args: argparse.Namespace) -> None:
     """
     results_path = args.logdir / "results.json"
     if results_path.exists():
-        raise ValueError(f"{results_path} exists already; choose another --logdir")
+        raise ValueError(f"{results_path} already exists; choose another --logdir")
     device = _pick_device(args.device)
     torch.manual_seed(args.seed)
     train_loader, val_loader = get_cifar10(args.data, args.data_dir, args.subset)

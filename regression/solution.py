@@ -376,7 +376,7 @@ def _read_other(source: str) -> list[tuple[Tensor, Tensor]]:
 def _check_positive(**sizes: tuple[int, ...]) -> None:
     for name, values in sizes.items():
         if any(value < 1 for value in values):
-            raise ValueError(f"{name} holds {min(values)}; every size must be at least 1")
+            raise ValueError(f"{name} contains {min(values)}; every size must be at least 1")
 
 
 def _check_convolutions(net_config: NetworkConfiguration) -> None:

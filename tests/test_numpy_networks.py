@@ -525,7 +525,7 @@ def test_the_script_trains_draws_and_keeps_what_is_there(small_npz, tmp_path, ca
         solution.CURVES, 2
     )
     assert solution.main(arguments) == 2
-    assert "exists already; choose another --logdir" in capsys.readouterr().err
+    assert "already exists; choose another --logdir" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

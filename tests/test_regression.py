@@ -187,12 +187,12 @@ def test_the_defaults_are_those_of_the_course():
     [
         ("rnn", {}, {}, "^Network type not supported$"),
         ("mlp", {}, {"activation_name": "gelu"}, "activation_name is 'gelu'; choose from relu"),
-        ("mlp", {"dense_hiddens": (8, 0)}, {}, "dense_hiddens holds 0; .* at least 1"),
+        ("mlp", {"dense_hiddens": (8, 0)}, {}, "dense_hiddens contains 0; .* at least 1"),
         ("cnn", {"strides": (1, 1)}, {}, r"strides \(1, 1\): .* as long"),
         ("cnn", dict.fromkeys(("n_channels", "kernel_sizes", "strides"), ()), {}, "is empty"),
-        ("cnn", {"strides": (1, 0, 1)}, {}, "strides holds 0"),
-        ("cnn", {"n_channels": (-4, 1, 1)}, {}, "n_channels holds -4"),
-        ("cnn", {"dense_hiddens": (0,)}, {}, "dense_hiddens holds 0"),
+        ("cnn", {"strides": (1, 0, 1)}, {}, "strides contains 0"),
+        ("cnn", {"n_channels": (-4, 1, 1)}, {}, "n_channels contains -4"),
+        ("cnn", {"dense_hiddens": (0,)}, {}, "dense_hiddens contains 0"),
         (
             "cnn",
             {"kernel_sizes": (33, 3, 3)},

@@ -4,7 +4,6 @@ Plain data, from which ``grader/handout.py`` builds the students' version.
 """
 
 NAME = "numpy_networks"
-TITLE = "NumPy networks and ResNet-18"
 SOLUTION = "numpy_networks"  # folder of the solution, from the root of the project
 
 # Files that students submit and the grader imports.

@@ -4,7 +4,6 @@ Plain data, from which ``grader/handout.py`` builds the students' version.
 """
 
 NAME = "regression"
-TITLE = "Regression with a Trainer"
 SOLUTION = "regression"  # folder of the solution, from the root of the project
 
 # Files that students submit and the grader imports.
