@@ -10,26 +10,23 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from training.arguments import Parser, positive_int, reason, report
+
+PROGRAM = "python -m grader"
+
 try:
     from grader.engine import ROOT, Assignment, Report, grade, load_assignment, prepare_expected
     from grader.results import to_row, to_table, write_gradescope
 except ModuleNotFoundError as error:
     if error.name not in ("fcntl", "resource"):
         raise
-    sys.exit("grader: error: Linux or macOS is required; on Windows, use WSL")
+    sys.exit(report(PROGRAM, "Linux or macOS is required; on Windows, use WSL"))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, without the usage in front of it."""
-
-    def error(self, message: str):
-        self.exit(2, f"grader: error: {message}\n")
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = _Parser(
-        prog="python -m grader",
+    parser = Parser(
+        prog=PROGRAM,
         description="Build handouts and autograders, and grade submissions.",
         epilog="example: python -m grader grade cifar10 submissions/* --jobs 4 --csv marks.csv",
     )
@@ -62,7 +59,11 @@ def make_parser() -> argparse.ArgumentParser:
         "submissions", nargs="+", type=Path, metavar="SUBMISSION", help="folder or zip"
     )
     marks.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="submissions in parallel; default: 1"
+        "--jobs",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="submissions in parallel; default: 1",
     )
     marks.add_argument("--csv", type=Path, metavar="FILE", help="write one row per submission")
     marks.add_argument(
@@ -92,10 +93,13 @@ def make_parser() -> argparse.ArgumentParser:
         "mutants cifar10 --sample 20 --jobs 4",
     )
     mutants.add_argument(
-        "--sample", type=int, metavar="N", help="grade N mutants, evenly spread; default: all"
+        "--sample",
+        type=positive_int,
+        metavar="N",
+        help="grade N mutants, evenly spread; default: all",
     )
     mutants.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="mutants in parallel; default: 1"
+        "--jobs", type=positive_int, default=1, metavar="N", help="mutants in parallel; default: 1"
     )
     return parser
 
@@ -124,8 +128,7 @@ def main(argv: list[str] | None = None) -> int:
             args.command
         ](assignment, args)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"grader: error: {error}", file=sys.stderr)
-        return 2
+        return report(PROGRAM, reason(error))
 
 
 def _handout(assignment: Assignment, args: argparse.Namespace) -> int:
@@ -151,8 +154,6 @@ def _mutants(assignment: Assignment, args: argparse.Namespace) -> int:
 
 
 def _grade(assignment: Assignment, args: argparse.Namespace) -> int:
-    if args.jobs < 1:
-        raise ValueError(f"--jobs is {args.jobs}; it must be at least 1")
     for submission in args.submissions:
         if not submission.is_dir() and not zipfile.is_zipfile(submission):
             raise ValueError(f"{submission} is neither a folder nor a zip archive")

@@ -6,16 +6,17 @@ from pathlib import Path
 from grader.archive import write_zip
 from grader.engine import ROOT, Assignment, prepare_expected
 
-PACKAGE = Path(__file__).resolve().parent
 # The modules that run on Gradescope.
 ENGINE = (
-    "__init__.py",
-    "__main__.py",
-    "engine.py",
-    "judge.py",
-    "results.py",
-    "sandbox.py",
-    "trial.py",
+    "grader/__init__.py",
+    "grader/__main__.py",
+    "grader/engine.py",
+    "grader/judge.py",
+    "grader/results.py",
+    "grader/sandbox.py",
+    "grader/trial.py",
+    "training/__init__.py",
+    "training/arguments.py",
 )
 
 
@@ -30,12 +31,11 @@ def make_autograder(assignment: Assignment, target: Path, root: Path = ROOT) -> 
     Returns:
         The path of the zip file.
     """
-    members = {f"grader/{name}": (PACKAGE / name).read_bytes() for name in ENGINE}
-    for name in ("__init__.py", "manifest.py", "cases.py"):
-        path = PACKAGE / assignment.name / name
-        members[f"grader/{assignment.name}/{name}"] = path.read_bytes()
+    package = f"grader/{assignment.name}"
+    cases = (f"{package}/{name}" for name in ("__init__.py", "manifest.py", "cases.py"))
+    members = {name: (ROOT / name).read_bytes() for name in (*ENGINE, *cases)}
     for name in ("setup.sh", "run_autograder", "requirements.txt"):
-        text = (PACKAGE / "gradescope" / name).read_text(encoding="utf-8")
+        text = (ROOT / "grader" / "gradescope" / name).read_text(encoding="utf-8")
         members[name] = text.replace("ASSIGNMENT", assignment.name).encode()
     with tempfile.TemporaryDirectory() as folder:
         prepare_expected(assignment, Path(folder), root)

@@ -114,7 +114,8 @@ class Trial:
         elsewhere = [p for p in sys.path if p and Path(p).resolve() != here]
         sys.path[:] = [str(folder), *elsewhere]
         for name, module in list(sys.modules.items()):
-            if os.path.dirname(getattr(module, "__dict__", {}).get("__file__") or "") == str(here):
+            file = getattr(module, "__dict__", {}).get("__file__") or ""
+            if os.path.dirname(file) == str(here) or name.partition(".")[0] == "training":
                 del sys.modules[name]
         self._settle()
 

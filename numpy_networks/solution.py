@@ -644,7 +644,7 @@ def get_cifar10(
 
     Args:
         data: "cifar10", which torchvision downloads, or another source of the project's
-            ``data.load_data``: "shapes" or the path of an .npz file.
+            ``load_data``: "shapes" or the path of an .npz file.
         data_dir: folder of CIFAR-10.
         subset: use the first ``subset`` images of each split only.
 
@@ -684,16 +684,16 @@ def _read_cifar10(data_dir: Path) -> list[tuple[Tensor, Tensor]]:
 
 
 def _read_other(source: str) -> list[tuple[Tensor, Tensor]]:
-    """Return the same for a source read by ``data.py``, in this folder or the one above."""
+    """Return the same for another source, read by ``training`` in this folder or the one above."""
     here = Path(__file__).resolve().parent
-    places = [place for place in (here, here.parent) if (place / "data.py").is_file()]
-    if not places:
-        raise OSError(f"data={source!r} needs data.py, which is not in {here} or {here.parent}")
-    sys.path.insert(0, str(places[0]))
+    folder = next((f for f in (here, here.parent) if (f / "training" / "data.py").is_file()), None)
+    if folder is None:
+        raise OSError(f"data={source!r} needs the folder training in {here} or {here.parent}")
+    sys.path.insert(0, str(folder))
     try:
-        from data import load_data
+        from training.data import load_data
     finally:
-        sys.path.remove(str(places[0]))
+        sys.path.remove(str(folder))
     loaded = load_data(source)
     train = [
         torch.cat(pair) for pair in zip(vars(loaded.train).values(), vars(loaded.val).values())

@@ -196,7 +196,7 @@ IMPORT_FAULTS = {
         r"No module named 'no_such_package'.*\n  mlp.py, line 1, in <module>: import no_such_pack",
     ),
     "an absent name": ("from utils import no_such_name", r"cannot import name 'no_such_name'"),
-    "the project's own modules": ("import data", "No module named 'data'"),
+    "the project's own modules": ("import training.data", "No module named 'training'"),
     "a relative import": ("from .utils import x", "relative import.*by their plain names"),
     "sys.exit": ("import sys\nsys.exit(0)", "the code ends the program.*\n  mlp.py, line 2"),
     "quit": ("quit()", "the code ends the program"),
@@ -1171,7 +1171,7 @@ def run_grader(*arguments):
         ("grade cifar100 .", "there is no assignment 'cifar100'; choose from cifar10"),
         ("grade cifar10 no/such/folder", "no/such/folder is neither a folder nor a zip archive"),
         ("grade cifar10 mlp.py", "mlp.py is neither a folder nor a zip archive"),
-        ("grade cifar10 . --jobs 0", "--jobs is 0; it must be at least 1"),
+        ("grade cifar10 . --jobs 0", "--jobs: '0' is not a whole number of 1 or more"),
         ("grade cifar10 . . --results r.json", "--results is for one submission"),
         ("grade cifar10 . --expected no/such", "--expected: no/such is not a folder"),
         ("grade cifar10 . --csv no/such/marks.csv", "--csv: no/such is not a folder"),
@@ -1188,7 +1188,7 @@ def test_a_mistake_in_the_arguments_is_one_line_and_status_2(arguments, words, c
         status = exit.code
     output = capsys.readouterr()
     assert status == 2 and output.out == ""
-    assert output.err.startswith("grader: error: ") and output.err.count("\n") == 1
+    assert output.err.startswith("python -m grader") and output.err.count("\n") == 1
     assert words in output.err
 
 

@@ -14,7 +14,13 @@ SUBMITTED = ("solution.py",)
 POINTS = {"1": 30, "2": 20, "3.1": 8, "3.2": 7, "3.3": 5}
 
 # Other files that students receive, unchanged; README.md comes from this folder.
-HANDOUT = ("test.py", "../data.py", "../shapes.py", "../requirements.txt")
+HANDOUT = (
+    "test.py",
+    "../training/__init__.py",
+    "../training/data.py",
+    "../training/shapes.py",
+    "../requirements.txt",
+)
 
 FILL_IN = "replace each ... below, then delete this line"
 

@@ -13,7 +13,13 @@ SUBMITTED = ("solution.py",)
 POINTS = {"1.1": 1, "1.2": 5, "1.3": 6, "1.4": 4, "1.5": 6, "1.6": 3}
 
 # Other files that students receive, unchanged; README.md comes from this folder.
-HANDOUT = ("test.py", "../data.py", "../shapes.py", "../requirements.txt")
+HANDOUT = (
+    "test.py",
+    "../training/__init__.py",
+    "../training/data.py",
+    "../training/shapes.py",
+    "../requirements.txt",
+)
 
 # File: function: problem and task, which become the message of its NotImplementedError.
 BLANKS = {
