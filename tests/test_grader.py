@@ -897,7 +897,7 @@ def test_the_same_submission_gets_the_same_score_and_messages_twice(graded):
         "resnet18.py": edit(
             SOLUTION["resnet18.py"],
             ("return torch.relu(out + self.shortcut(x))", "return random.random() * out + x"),
-            ("import numpy as np\n", "import random\nimport numpy as np\n"),
+            ("import torch\n", "import random\nimport torch\n"),
         ),
         "mlpmixer.py": edit(
             SOLUTION["mlpmixer.py"],
