@@ -59,11 +59,7 @@ def make_parser() -> Parser:
         "submissions", nargs="+", type=Path, metavar="SUBMISSION", help="folder or zip"
     )
     marks.add_argument(
-        "--jobs",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="submissions in parallel; default: 1",
+        "--jobs", type=positive_int, default=1, metavar="N", help="graded in parallel; default: 1"
     )
     marks.add_argument("--csv", type=Path, metavar="FILE", help="write one row per submission")
     marks.add_argument(
@@ -93,13 +89,10 @@ def make_parser() -> Parser:
         "mutants cifar10 --sample 20 --jobs 4",
     )
     mutants.add_argument(
-        "--sample",
-        type=positive_int,
-        metavar="N",
-        help="grade N mutants, evenly spread; default: all",
+        "--sample", type=positive_int, metavar="N", help="N mutants, evenly spread; default: all"
     )
     mutants.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="mutants in parallel; default: 1"
+        "--jobs", type=positive_int, default=1, metavar="N", help="graded in parallel; default: 1"
     )
     return parser
 
