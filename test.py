@@ -2,10 +2,10 @@
 
     python test.py                      all tests
     python test.py TestMLP              one class
-    python test.py TestMLP.test_name    one test, by the name beside FAIL or ERROR
+    python test.py TestMLP.test_name    one test, by the name after FAIL or ERROR
 
-They are basic: the tests on Gradescope look at more. They need PyTorch and nothing else, use no
-data and take some seconds. A file that cannot be imported fails only its own tests.
+These tests are basic: those on Gradescope check more. They need only PyTorch, use no data and take
+a few seconds. A file that cannot be imported fails only its own tests.
 
 Shapes: B batch, C channels, H, W height and width, N patches, D embedding width, K classes.
 """
@@ -21,17 +21,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# unittest leaves the frames of a module with this name out of its tracebacks. What remains is the
+# unittest omits the frames of a module with this name from its tracebacks. What remains is the
 # message of a failed check, or the lines of your own code that raised an error.
 __unittest = True
 
-# Largest difference accepted, as a share of the largest expected number (or of 1). Rounding in
-# float32 gives 1e-6 here; the smallest mistake we know, GELU by its tanh formula, gives 4e-4.
+# Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
+# gives 1e-6 here; the smallest known mistake, the tanh approximation of GELU, gives 4e-4.
 TOLERANCE = 1e-4
 
-# Outputs of right models and then derivatives by their inputs, both as `summary` has them, for the
-# parameters of `filled` and the inputs of `sample`. They were computed in float64 with other
-# implementations (NumPy, torchvision, timm) and rounded to 5 decimals.
+# Outputs of correct models and gradients with respect to their inputs, as `summary` returns them,
+# for the parameters of `filled` and the inputs of `sample`. They were computed in float64 with
+# other implementations (NumPy, torchvision, timm) and rounded to 5 decimals.
 STORED = {
     "MLP": (
         [[0.50176, 0.06883, 0.60413, 0.33061], [0.2475, -0.44145, 0.66065, 0.72516]],
@@ -62,7 +62,7 @@ STORED = {
 
 
 class Submitted:
-    """One of your files. It is imported when a test asks for something that is in it."""
+    """One of your files, imported when a test first uses it."""
 
     def __init__(self, name):
         self.name = name
@@ -80,7 +80,7 @@ mlp, resnet18, mlpmixer, utils = map(Submitted, ("mlp", "resnet18", "mlpmixer", 
 
 
 def pattern(name, shape, mean=0.0, spread=1.0):
-    """Return numbers in mean ± spread that look random but depend on name and shape alone."""
+    """Return pseudorandom numbers in mean ± spread that depend only on name and shape."""
     prime = 1_000_003
     index = torch.arange(math.prod(shape))
     phase = zlib.crc32(name.encode()) % prime
@@ -90,14 +90,14 @@ def pattern(name, shape, mean=0.0, spread=1.0):
 
 
 def pattern_for(name, shape):
-    """Return what `filled` puts into a parameter or a running statistic of batch norm."""
-    if len(shape) > 1:  # the variance 1 / fan_in keeps the outputs of all layers near 1
+    """Return the numbers of `filled` for a parameter or a running statistic of batch norm."""
+    if len(shape) > 1:  # variance 1 / fan_in keeps the outputs of all layers near 1
         return pattern(name, shape, spread=math.sqrt(3 / math.prod(shape[1:])))
     return pattern(name, shape, mean=float(name.endswith(("weight", "running_var"))), spread=0.5)
 
 
 def filled(model):
-    """Replace what the constructor drew by known numbers; no bias is zero."""
+    """Set the parameters to known numbers; no bias is zero."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
             tensor.copy_(pattern_for(name, tensor.shape))
@@ -105,7 +105,7 @@ def filled(model):
 
 
 def constant(layer, value):
-    """Make a linear layer or a batch norm return the same value everywhere."""
+    """Make a linear layer or a batch norm return a constant."""
     layer.weight.data.zero_()
     layer.bias.data.fill_(value)
 
@@ -117,13 +117,13 @@ def sample(*shape):
 
 
 def summary(tensor):
-    """Sum feature maps over their positions; take the first patch of each image."""
+    """Sum feature maps over their positions; select the first patch of each image."""
     dimensions = getattr(tensor, "ndim", None)  # a missing gradient is None
     return tensor.sum((2, 3)) if dimensions == 4 else tensor[:, 0] if dimensions == 3 else tensor
 
 
 def differentiate(model, inputs, what):
-    """Return the output and the derivative of a weighted sum of it by the inputs."""
+    """Return the output and the gradient of a weighted sum of it with respect to the inputs."""
     inputs = inputs.clone().requires_grad_()
     output = model(inputs)
     if not getattr(output, "requires_grad", False):
@@ -145,7 +145,7 @@ def assert_shape(tensor, shape, what):
 
 
 def assert_close(tensor, expected, what, tolerance=TOLERANCE):
-    """Fail at the entry that differs most. NaN differs from everything."""
+    """Fail at the entry with the largest error. NaN differs from everything."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
     assert_shape(tensor, expected.shape, what)
     difference = (tensor.detach().double() - expected).abs().nan_to_num(math.inf, math.inf)
@@ -175,7 +175,7 @@ def assert_number_of_parameters(model, expected, what):
 def assert_same_as_torch(model, twin, names, inputs, what):
     """Compare output and gradients with torch's own layers, given the same parameters.
 
-    `names` has the parameters of the model in the order in which the twin has them.
+    `names` lists the model's parameters in the order of the twin's.
     """
     parameters = dict(model.named_parameters())
     for name, theirs in zip(names, twin.parameters()):
@@ -193,40 +193,42 @@ def assert_same_as_stored(model, inputs, what):
     """Compare output and gradient of a filled model with the numbers stored under its name."""
     output, gradient = differentiate(model, inputs, what)
     assert_close(summary(output), STORED[what][0], f"{what}: the output for stored parameters")
-    wide = 10 * TOLERANCE  # a derivative jumps where rounding crosses the kink of a ReLU
+    wide = 10 * TOLERANCE  # gradients jump where rounding crosses the kink of a ReLU
     assert_close(summary(gradient), STORED[what][1], f"{what}: the gradient of the input", wide)
 
 
-def assert_initialised(model, law, what):
-    """Check zero biases, matrices by the law of Glorot and Kaiming normal convolutions."""
+def assert_initialised(model, distribution, what):
+    """Check zero biases, matrices from Glorot's distribution and Kaiming normal convolutions."""
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
-            assert_close(parameter, torch.zeros(parameter.shape), f"{what}: the new {name}", 0)
+            assert_close(parameter, torch.zeros(parameter.shape), f"{what}: the initial {name}", 0)
         elif parameter.ndim == 2:
-            assert_drawn(parameter, law, math.sqrt(2 / sum(parameter.shape)), f"{what}: {name}")
+            std = math.sqrt(2 / sum(parameter.shape))
+            assert_drawn(parameter, distribution, std, f"{what}: {name}")
         elif parameter.ndim == 4:
-            deviation = math.sqrt(2 / parameter[0].numel())
-            assert_drawn(parameter, "normal", deviation, f"{what}: {name}")
+            std = math.sqrt(2 / parameter[0].numel())
+            assert_drawn(parameter, "normal", std, f"{what}: {name}")
 
 
-def assert_drawn(weight, law, deviation, what):
-    """Fail if a weight was not drawn from a normal or uniform law of mean 0 and this deviation.
+def assert_drawn(weight, distribution, std, what):
+    """Fail if a weight is not from a normal or uniform distribution with mean 0 and this std.
 
-    Compares the share of the weights below x with its expectation, at every x: mean, variance and
-    form of the law all count. The limit is that of Dvoretzky, Kiefer, Wolfowitz and Massart: for n
-    independent draws from the right law, P(gap > limit) <= 2 exp(-2 n limit ** 2). We set this to
-    5e-8, so that a model with 20 weights fails wrongly for one seed in a million; the seed is
-    fixed, so that a solution which passes once always passes.
+    Compares the empirical distribution function with the expected one. The limit is that of
+    Dvoretzky, Kiefer, Wolfowitz and Massart: for n independent draws from the expected
+    distribution, P(gap > limit) <= 2 exp(-2 n limit ** 2). This is set to 5e-8, so that a correct
+    model with 20 weights fails for one seed in a million. The seed is fixed, so a solution that
+    passes once always passes.
     """
-    drawn = weight.detach().double().flatten().sort().values / deviation
+    drawn = weight.detach().double().flatten().sort().values / std
     uniform = (drawn / math.sqrt(12) + 0.5).clamp(0, 1)
-    expected = uniform if law == "uniform" else torch.special.ndtr(drawn)
+    expected = uniform if distribution == "uniform" else torch.special.ndtr(drawn)
     share = torch.arange(len(drawn) + 1) / len(drawn)
     gap = torch.maximum(share[1:] - expected, expected - share[:-1]).max()
     if not gap <= math.sqrt(math.log(2 / 5e-8) / (2 * len(drawn))):
         fail(
-            f"{what} has mean {weight.mean():.2g}, deviation {weight.std():.3g} and maximum "
-            f"{weight.max():.3g}; expected a {law} law of mean 0 and deviation {deviation:.3g}"
+            f"{what} has mean {weight.mean():.2g}, standard deviation {weight.std():.3g} and "
+            f"maximum {weight.max():.3g}; expected a {distribution} distribution with mean 0 and "
+            f"standard deviation {std:.3g}"
         )
 
 
@@ -237,31 +239,31 @@ class Problem(unittest.TestCase):
         torch.manual_seed(0)
 
     def __str__(self):
-        return f"{type(self).__name__}.{self._testMethodName}"  # what `python test.py` takes
+        return f"{type(self).__name__}.{self._testMethodName}"  # as in `python test.py NAME`
 
 
 class Network:
-    """Tests of all three networks; `build` makes the one that model_configs describes."""
+    """Tests of all three networks; `build` returns the one described in model_configs."""
 
     def test_number_of_parameters(self):
-        """The network of model_configs registers the right number of parameters."""
+        """The network of model_configs has the correct number of parameters."""
         model = self.build()
         assert_number_of_parameters(model, self.parameters, type(model).__name__)
 
-    def test_logits_have_one_row_an_image(self):
-        """Images (B, 3, 32, 32) become logits (B, K), for any B and K."""
+    def test_logits_have_one_row_per_image(self):
+        """Images (B, 3, 32, 32) are mapped to logits (B, K), for any B and K."""
         for batch, classes in ((1, 10), (3, 7)):
             model = self.build(classes).eval()
             what = f"{type(model).__name__} output for {classes} classes and a batch of {batch}"
             assert_shape(model(sample(batch, 3, 32, 32)), (batch, classes), what)
 
     def test_logits_equal_stored_ones(self):
-        """For stored parameters and images, the network returns stored logits and gradients."""
+        """With stored parameters and images, the network returns stored logits and gradients."""
         model = filled(self.build(4)).eval()
         assert_same_as_stored(model, sample(2, 3, 32, 32), type(model).__name__)
 
     def test_every_parameter_receives_a_gradient(self):
-        """Back-propagation reaches every parameter of a new network."""
+        """Backpropagation reaches every parameter of a new network."""
         model = self.build()
         differentiate(model, sample(2, 3, 32, 32), type(model).__name__)
         for name, parameter in model.named_parameters():
@@ -274,11 +276,11 @@ class TestLinear(Problem):
     """Problem 1.1"""
 
     def test_parameters_are_weight_and_bias(self):
-        """Linear registers weight (out, in) and bias (out,)."""
+        """Linear has the parameters weight (out, in) and bias (out,)."""
         assert_parameters(mlp.Linear(7, 4), "weight 4x7, bias 4", "Linear(7, 4)")
 
     def test_a_new_layer_is_initialised(self):
-        """A new Linear holds finite weights that are not all the same."""
+        """A new Linear has finite weights that are not all the same."""
         self.addCleanup(torch.use_deterministic_algorithms, False)
         torch.use_deterministic_algorithms(True)  # torch.empty now returns NaN, not old memory
         layer = mlp.Linear(7, 4)
@@ -286,10 +288,10 @@ class TestLinear(Problem):
             if not parameter.isfinite().all():
                 fail(f"Linear(7, 4): {name} is not initialised; expected finite numbers")
         if not layer.weight.std() > 0:
-            fail(f"Linear(7, 4): every weight is {layer.weight[0, 0]:.3g}; expected random ones")
+            fail(f"Linear(7, 4): all weights are {layer.weight[0, 0]:.3g}; expected random ones")
 
     def test_linear_equals_the_layer_of_torch(self):
-        """Linear computes what nn.Linear computes, for inputs of shape (..., in)."""
+        """Linear equals nn.Linear, for inputs of shape (..., in)."""
         for shape in ((5, 7), (1, 7), (2, 3, 7)):
             layer, what = filled(mlp.Linear(7, 4)), f"Linear(7, 4) for an input of shape {shape}"
             names = ["weight", "bias"]
@@ -305,7 +307,7 @@ class TestMLP(Network, Problem):
         return mlp.MLP(3072, [1024, 512, 64, 64], num_classes)
 
     def test_layers_have_the_right_shapes(self):
-        """hidden_layers and output_layer chain the sizes; an nn.ModuleList registers layers."""
+        """hidden_layers, in an nn.ModuleList, and output_layer have the correct sizes."""
         expected = (
             "hidden_layers.0.weight 8x48, hidden_layers.0.bias 8, hidden_layers.1.weight 6x8, "
             "hidden_layers.1.bias 6, output_layer.weight 4x6, output_layer.bias 4"
@@ -313,24 +315,24 @@ class TestMLP(Network, Problem):
         assert_parameters(mlp.MLP(48, [8, 6], 4), expected, "MLP(48, [8, 6], 4)")
 
     def test_a_new_network_is_initialised(self):
-        """Biases are zero and weights Glorot normal, in every layer of a new MLP."""
+        """Biases are zero and weights Glorot normal in every layer of a new MLP."""
         assert_initialised(mlp.MLP(400, [120, 80], 10), "normal", "MLP(400, [120, 80], 10)")
 
     def test_initialize_linear_layer_overwrites(self):
-        """_initialize_linear_layer changes a layer whatever was in it."""
+        """_initialize_linear_layer overwrites any parameters."""
         model, layer = mlp.MLP(48, [8, 6], 4), filled(mlp.Linear(400, 100))
         model._initialize_linear_layer(layer)
         assert_initialised(layer, "normal", "_initialize_linear_layer(Linear(400, 100))")
 
     def test_activation_fn_knows_three_functions(self):
-        """activation_fn takes "relu", "tanh" and "sigmoid", whatever the MLP itself uses."""
+        """activation_fn applies "relu", "tanh" and "sigmoid", whatever the MLP's own activation."""
         inputs = torch.tensor([[-2.0, -0.5, 0.0, 0.5, 2.0]])
         for name, expected in (("relu", F.relu), ("tanh", F.tanh), ("sigmoid", F.sigmoid)):
             outputs = mlp.MLP(48, [8, 6], 4).activation_fn(name, inputs.clone())
             assert_close(outputs, expected(inputs), f'activation_fn("{name}", inputs)')
 
     def test_mlp_equals_layers_of_torch(self):
-        """MLP computes what a chain of torch's layers computes, for each activation."""
+        """MLP equals a chain of torch's layers, with each activation."""
         layers = ("hidden_layers.0", "hidden_layers.1", "output_layer")
         names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
         for name, act in (("relu", nn.ReLU()), ("tanh", nn.Tanh()), ("sigmoid", nn.Sigmoid())):
@@ -343,7 +345,7 @@ class TestMLP(Network, Problem):
         for activation in ("relu", "tanh", "sigmoid"):
             model = mlp.MLP(48, [8, 6], 4, activation)
             constant(model.output_layer, -3)
-            what = f"MLP output with {activation}, where output_layer returns -3,"
+            what = f"MLP output with {activation}, if output_layer returns -3,"
             assert_close(model(sample(2, 3, 4, 4)), torch.full((2, 4), -3.0), what)
 
 
@@ -351,13 +353,13 @@ class TestBasicBlock(Problem):
     """Problem 2.1"""
 
     def test_output_has_the_right_shape(self):
-        """Channels become `planes`; the stride divides height and width, rounding up."""
+        """The output has `planes` channels; the stride divides height and width, rounding up."""
         for planes, stride, expected in ((4, 1, (2, 4, 5, 5)), (8, 2, (2, 8, 3, 3))):
             output = resnet18.BasicBlock(4, planes, stride)(sample(2, 4, 5, 5))
             assert_shape(output, expected, f"BasicBlock(4, {planes}, {stride}) output")
 
     def test_parameters_are_those_of_the_diagram(self):
-        """No convolution has a bias; only a shortcut that changes the shape has parameters."""
+        """Convolutions have no bias; only a shortcut that changes the shape has parameters."""
         for planes, stride in ((4, 1), (4, 2), (3, 1), (3, 2)):
             expected = f"conv1.weight 4x{planes}x3x3, bn1.weight 4, bn1.bias 4, "
             expected += "conv2.weight 4x4x3x3, bn2.weight 4, bn2.bias 4"
@@ -371,20 +373,20 @@ class TestBasicBlock(Problem):
         """The shortcut is added to the branch before the ReLU."""
         block, inputs = filled(resnet18.BasicBlock(4, 4)), sample(2, 4, 6, 6)
         constant(block.bn2, -0.5)
-        what = "BasicBlock output where bn2 returns -0.5, which makes it relu(input - 0.5),"
+        what = "BasicBlock output, relu(input - 0.5) if bn2 returns -0.5,"
         assert_close(block(inputs), F.relu(inputs - 0.5), what)
 
     def test_first_relu_follows_the_first_batch_norm(self):
-        """Where bn1 returns negative numbers, conv2 receives zeros."""
+        """If bn1 returns negative numbers, conv2 receives zeros."""
         block, inputs = filled(resnet18.BasicBlock(4, 4)), sample(2, 4, 6, 6)
         constant(block.bn1, -1)
         before = block(inputs)
         block.conv2.weight.data.neg_()
-        what = "BasicBlock output where bn1 returns -1, after conv2 has changed its sign,"
+        what = "BasicBlock output if bn1 returns -1, after a change of sign of conv2,"
         assert_close(block(inputs), before, what)
 
     def test_output_equals_stored_numbers(self):
-        """The output is right for stored parameters, in evaluation and in training."""
+        """With stored parameters, the block returns stored outputs, in evaluation and training."""
         block, inputs = filled(resnet18.BasicBlock(3, 4, 2)), sample(2, 3, 6, 6)
         assert_same_as_stored(block.eval(), inputs, "BasicBlock in evaluation")
         assert_same_as_stored(block.train(), inputs, "BasicBlock in training")
@@ -407,22 +409,22 @@ class TestResNet18(Network, Problem):
             assert_shape(maps, (1, width, size, size), f"ResNet18: the output of {name}")
 
     def test_batch_norm_averages_in_training_only(self):
-        """Training updates every batch norm; in evaluation, images do not affect each other."""
+        """Training updates every batch norm; in evaluation, images are independent."""
         model, images = self.build(), sample(2, 3, 32, 32)
         model(images)
         for name, layer in model.named_modules():
             mean = getattr(layer, "running_mean", None)
             if isinstance(layer, nn.BatchNorm2d) and (mean is None or not mean.any()):
-                fail(f"ResNet18: {name} keeps no running mean; expected one after training")
+                fail(f"ResNet18: {name} has no running mean; expected one after training")
         together, alone = (model.eval()(images[:number])[0] for number in (2, 1))
-        assert_close(alone, together, "ResNet18 in evaluation, image alone: its logit")
+        assert_close(alone, together, "ResNet18 in evaluation, a single image: its logit")
 
 
 class TestPatchEmbed(Problem):
     """Problem 3.1"""
 
     def test_patches_have_the_right_shape(self):
-        """Images (B, C, H, W) become patches (B, N, D), and num_patches is N."""
+        """Images (B, C, H, W) are mapped to patches (B, N, D), and num_patches is N."""
         for patch_size, number in ((1, 64), (2, 16), (4, 4), (8, 1)):
             layer = mlpmixer.PatchEmbed(8, patch_size, 2, 5)
             what = f"PatchEmbed(8, {patch_size}, 2, 5)"
@@ -431,7 +433,7 @@ class TestPatchEmbed(Problem):
                 fail(f"{what}: num_patches is {layer.num_patches}; expected {number}")
 
     def test_each_patch_goes_through_one_linear_map(self):
-        """The embedding is the same linear layer for each patch, row by row, without overlap."""
+        """The same linear map embeds each patch, row by row, without overlap."""
         layer, images = filled(mlpmixer.PatchEmbed(8, 4, 3, 5)), sample(2, 3, 8, 8)
         assert_parameters(layer, "proj.weight 5x3x4x4, proj.bias 5", "PatchEmbed(8, 4, 3, 5)")
         patches = F.unfold(images, kernel_size=4, stride=4).transpose(1, 2)
@@ -446,7 +448,7 @@ class TestMixerBlock(Problem):
         return filled(mlpmixer.MixerBlock(dim=4, seq_len=6))
 
     def test_mlp_equals_layers_of_torch(self):
-        """Mlp computes what a chain of torch's layers computes."""
+        """Mlp equals a chain of torch's layers."""
         names = ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
         for act in (nn.GELU, nn.ReLU):
             model, what = filled(mlpmixer.Mlp(5, 9, act)), f"Mlp(5, 9, nn.{act.__name__})"
@@ -454,7 +456,7 @@ class TestMixerBlock(Problem):
             assert_same_as_torch(model, twin, names, sample(2, 6, 5), what)
 
     def test_parameters_are_those_of_the_diagram(self):
-        """One MLP is as wide as patches, one as channels; hidden widths are int(ratio * dim)."""
+        """One MLP mixes patches, one channels; hidden widths are int(ratio * dim)."""
         expected = (
             "norm1.weight 4, norm1.bias 4, norm2.weight 4, norm2.bias 4, "
             "mlp_tokens.fc1.weight 2x6, mlp_tokens.fc1.bias 2, "
@@ -465,25 +467,25 @@ class TestMixerBlock(Problem):
         assert_parameters(self.build(), expected, "MixerBlock(dim=4, seq_len=6)")
 
     def test_a_connection_skips_each_mlp(self):
-        """Where both MLPs return zero, the block returns its input."""
+        """If both MLPs return zero, the block returns its input."""
         block, patches = self.build(), sample(2, 6, 4)
         constant(block.mlp_tokens.fc2, 0)
         constant(block.mlp_channels.fc2, 0)
-        what = "MixerBlock output where both MLPs return 0, which makes it the input,"
+        what = "MixerBlock output, the input if both MLPs return 0,"
         assert_close(block(patches), patches, what)
 
     def test_a_norm_precedes_each_mlp(self):
-        """An MLP sees normalised patches: it adds the same to large ones as to small ones."""
+        """MLPs receive normalised patches: they add the same to large patches as to small ones."""
         for silent in ("mlp_tokens", "mlp_channels"):
             block, patches = self.build(), sample(2, 6, 4)
             constant(getattr(block, silent).fc2, 0)
             small, large = (block(scale * patches) - scale * patches for scale in (10, 40))
-            what = f"What MixerBlock adds to 4 times larger patches, where {silent} returns 0,"
+            what = f"What MixerBlock adds to 4 times larger patches, if {silent} returns 0,"
             assert_close(large, small, what)
 
     def test_output_equals_stored_numbers(self):
-        """The output is right for stored parameters."""
-        patches = 0.01 * sample(2, 6, 4)  # so small that the eps of the norms counts
+        """With stored parameters, the block returns stored outputs and gradients."""
+        patches = 0.01 * sample(2, 6, 4)  # so small that the eps of the norms matters
         assert_same_as_stored(self.build(), patches, "MixerBlock")
 
 
@@ -499,14 +501,14 @@ class TestMLPMixer(Network, Problem):
         return filled(mlpmixer.MLPMixer(4, 8, 4, 6, 2, **options))
 
     def test_number_of_parameters_follows_the_patch_size(self):
-        """At each patch size, embedding and token mixing have the right number of parameters."""
+        """The number of parameters is correct for each patch size."""
         numbers = (3_163_658, 2_376_458, 2_188_298, 2_175_818, 2_310_938, 2_897_678)
         for patch_size, number in zip((1, 2, 4, 8, 16, 32), numbers):
             model = mlpmixer.MLPMixer(10, 32, patch_size, 256, 4)
             assert_number_of_parameters(model, number, f"MLPMixer with patch size {patch_size}")
 
     def test_a_new_network_is_initialised(self):
-        """Biases are zero, linear weights Glorot uniform, the convolution Kaiming normal."""
+        """Biases are zero, linear weights Glorot uniform and the convolution Kaiming normal."""
         assert_initialised(self.build(), "uniform", "MLPMixer")
 
     def test_activation_reaches_the_blocks(self):
@@ -516,7 +518,7 @@ class TestMLPMixer(Network, Problem):
             fail("MLPMixer returns the same logits with relu and gelu; expected different ones")
 
     def test_dropout_acts_in_training_only(self):
-        """With a drop_rate, logits vary in training and do not in evaluation."""
+        """With a drop_rate, logits are random in training but not in evaluation."""
         model, images = self.build_small(drop_rate=0.5), sample(2, 3, 8, 8)
         if torch.equal(model(images), model(images)):
             fail("MLPMixer with drop_rate=0.5 gives the same logits twice; expected different ones")
@@ -528,12 +530,12 @@ class TestCrossEntropyLoss(Problem):
     """Problem 4.1, the loss"""
 
     def batch(self, size, classes):
-        """Return logits and labels; in double precision, to leave no doubt about rounding."""
+        """Return logits in double precision, so that rounding is negligible, and labels."""
         logits = 5 * pattern("logits", (size, classes)).double()
         return logits.requires_grad_(), torch.arange(size) * 3 % classes
 
     def test_loss_is_the_mean_over_the_batch(self):
-        """The loss is that of torch, a 0-dim tensor, for one image and for more."""
+        """The loss is a 0-dim tensor equal to that of torch, for one image and for more."""
         for size, classes in ((1, 10), (2, 3), (5, 5), (128, 10)):
             logits, labels = self.batch(size, classes)
             what = f"cross_entropy_loss of logits of shape {(size, classes)}"
@@ -542,8 +544,8 @@ class TestCrossEntropyLoss(Problem):
         loss = utils.cross_entropy_loss(*self.batch(4, 6))
         assert_close(loss, STORED["loss"], "cross_entropy_loss of the stored logits", 1e-12)
 
-    def test_gradient_is_softmax_less_one_hot(self):
-        """The gradient by the logits is (softmax - one-hot) / B."""
+    def test_gradient_is_softmax_minus_one_hot(self):
+        """The gradient with respect to the logits is (softmax - one-hot) / B."""
         logits, labels = self.batch(4, 6)
         loss = utils.cross_entropy_loss(logits, labels)
         assert_shape(loss, (), "cross_entropy_loss")
@@ -554,7 +556,7 @@ class TestCrossEntropyLoss(Problem):
         assert_close(logits.grad, expected, "The gradient of cross_entropy_loss", 1e-12)
 
     def test_large_logits_do_not_overflow(self):
-        """Loss and gradient stay right for large logits of both signs."""
+        """Loss and gradient are correct for large logits of both signs."""
         for size in (1e2, 1e4, 1e30):
             logits = torch.tensor([[size, -size, 0], [-size, size, 0], [0, 0, 0]]).requires_grad_()
             loss = utils.cross_entropy_loss(logits, torch.tensor([0, 0, 0]))
@@ -573,8 +575,8 @@ class TestCrossEntropyLoss(Problem):
         assert_close(labels, before[1], "An entry of `labels` after cross_entropy_loss", 0)
 
     def test_built_in_loss_is_not_used(self):
-        """cross_entropy_loss and the functions that it calls do without torch's own loss."""
-        utils.cross_entropy_loss(*self.batch(4, 6))  # one that is not written yet does not pass
+        """cross_entropy_loss and the functions that it calls do not use torch's own loss."""
+        utils.cross_entropy_loss(*self.batch(4, 6))  # a handout must not pass
         built_in = {"CrossEntropyLoss", "cross_entropy", "NLLLoss", "nll_loss"}
         tree = ast.parse(inspect.getsource(inspect.getmodule(utils.cross_entropy_loss)))
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -592,12 +594,12 @@ class TestCrossEntropyLoss(Problem):
 class TestAccuracy(Problem):
     """Problem 4.1, the accuracy"""
 
-    def test_accuracy_is_the_fraction_of_right_predictions(self):
-        """The accuracy is a 0-dim tensor: the share of rows whose largest logit is the label's."""
+    def test_accuracy_is_the_fraction_of_correct_predictions(self):
+        """The accuracy is a 0-dim tensor: the share of rows whose largest logit is correct."""
         logits = torch.tensor([[3.0, 1, 2], [-1, -3, -2], [0, 1, 9], [5, 7, 6]])
         for labels, right in (([0, 0, 2, 1], 4), ([0, 1, 1, 2], 1), ([1, 0, 2], 2), ([0], 1)):
             accuracy = utils.compute_accuracy(logits[: len(labels)], torch.tensor(labels))
-            what = f"compute_accuracy where {right} of {len(labels)} images are right"
+            what = f"compute_accuracy if {right} of {len(labels)} images are correct"
             assert_close(accuracy, right / len(labels), what, 1e-6)
 
 

@@ -1,4 +1,4 @@
-"""The command line of the graders; see ``python -m grader --help``."""
+"""Command line of the graders: ``python -m grader --help``."""
 
 import argparse
 import csv
@@ -10,27 +10,24 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from training.arguments import Parser, positive_int, reason, report
+
+PROGRAM = "python -m grader"
+
 try:
     from grader.engine import ROOT, Assignment, Report, grade, load_assignment, prepare_expected
     from grader.results import to_row, to_table, write_gradescope
 except ModuleNotFoundError as error:
     if error.name not in ("fcntl", "resource"):
         raise
-    sys.exit("grader: error: this needs Linux or macOS; on Windows, use WSL")
+    sys.exit(report(PROGRAM, "Linux or macOS is required; on Windows, use WSL"))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, without the usage in front of it."""
-
-    def error(self, message: str):
-        self.exit(2, f"grader: error: {message}\n")
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
-    parser = _Parser(
-        prog="python -m grader",
-        description="Hand out an assignment, build its autograder, grade submissions.",
+    parser = Parser(
+        prog=PROGRAM,
+        description="Build handouts and autograders, and grade submissions.",
         epilog="example: python -m grader grade cifar10 submissions/* --jobs 4 --csv marks.csv",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -38,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     handout = _add_command(
         commands,
         "handout",
-        "make the students' version of an assignment",
+        "build the students' version of an assignment",
         "handout cifar10 --output cifar10.zip",
     )
     handout.add_argument(
@@ -46,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     build = _add_command(
-        commands, "build", "make the zip file for Gradescope", "build cifar10 --output grader.zip"
+        commands, "build", "build the zip file for Gradescope", "build cifar10 --output grader.zip"
     )
     build.add_argument(
         "--output", type=Path, metavar="FILE", help="default: dist/ASSIGNMENT-autograder.zip"
@@ -55,47 +52,47 @@ def make_parser() -> argparse.ArgumentParser:
     marks = _add_command(
         commands,
         "grade",
-        "grade submissions; exit status 0 for full marks",
+        "grade submissions; exit status 0 if all have full marks",
         "grade cifar10 submissions/* --jobs 4 --csv marks.csv",
     )
     marks.add_argument(
         "submissions", nargs="+", type=Path, metavar="SUBMISSION", help="folder or zip"
     )
     marks.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="submissions at a time; default: 1"
+        "--jobs", type=positive_int, default=1, metavar="N", help="graded in parallel; default: 1"
     )
-    marks.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each submission")
+    marks.add_argument("--csv", type=Path, metavar="FILE", help="write one row per submission")
     marks.add_argument(
-        "--results", type=Path, metavar="FILE", help="write Gradescope's results.json, for one"
+        "--results", type=Path, metavar="FILE", help="write results.json for Gradescope"
     )
     marks.add_argument(
         "--expected",
         type=Path,
         metavar="DIR",
-        help="what the solution computes; default: compute it now",
+        help="expected records; default: compute them from the solution",
     )
     marks.add_argument(
         "--deadline",
         type=float,
         default=480,
         metavar="SECONDS",
-        help="for a submission; default: 480",
+        help="time limit per submission; default: 480",
     )
     marks.add_argument(
-        "--always-succeed", action="store_true", help="exit status 0 whatever the marks"
+        "--always-succeed", action="store_true", help="exit status 0 regardless of the marks"
     )
 
     mutants = _add_command(
         commands,
         "mutants",
-        "grade wrong solutions: are all of them caught?",
+        "grade wrong solutions and list those that are not caught",
         "mutants cifar10 --sample 20 --jobs 4",
     )
     mutants.add_argument(
-        "--sample", type=int, metavar="N", help="only so many, spread over all; default: all"
+        "--sample", type=positive_int, metavar="N", help="N mutants, evenly spread; default: all"
     )
     mutants.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="mutants at a time; default: 1"
+        "--jobs", type=positive_int, default=1, metavar="N", help="graded in parallel; default: 1"
     )
     return parser
 
@@ -103,7 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_command(
     commands: argparse._SubParsersAction, name: str, what: str, example: str
 ) -> argparse.ArgumentParser:
-    """Add a command, whose first argument is an assignment."""
+    """Add a command whose first argument is an assignment."""
     command = commands.add_parser(
         name,
         help=what,
@@ -116,7 +113,7 @@ def _add_command(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run from the command line and return the exit status: 2 for a mistake in the arguments."""
+    """Run the command line and return its exit status: 2 for invalid arguments."""
     args = make_parser().parse_args(argv)
     try:
         assignment = load_assignment(args.assignment)
@@ -124,8 +121,7 @@ def main(argv: list[str] | None = None) -> int:
             args.command
         ](assignment, args)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"grader: error: {error}", file=sys.stderr)
-        return 2
+        return report(PROGRAM, reason(error))
 
 
 def _handout(assignment: Assignment, args: argparse.Namespace) -> int:
@@ -151,16 +147,14 @@ def _mutants(assignment: Assignment, args: argparse.Namespace) -> int:
 
 
 def _grade(assignment: Assignment, args: argparse.Namespace) -> int:
-    if args.jobs < 1:
-        raise ValueError(f"--jobs is {args.jobs}; it must be at least 1")
     for submission in args.submissions:
         if not submission.is_dir() and not zipfile.is_zipfile(submission):
             raise ValueError(f"{submission} is neither a folder nor a zip archive")
     if args.results and len(args.submissions) > 1:
-        raise ValueError("--results is for one submission; --csv is for many")
+        raise ValueError("--results is for one submission; use --csv for several")
     if args.expected and not args.expected.is_dir():
         raise ValueError(f"--expected: {args.expected} is not a folder")
-    if args.csv and not args.csv.absolute().parent.is_dir():  # better now than after an hour
+    if args.csv and not args.csv.absolute().parent.is_dir():  # rather than after an hour
         raise ValueError(f"--csv: {args.csv.parent} is not a folder")
     with tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary:
         expected = args.expected
@@ -199,8 +193,8 @@ def _folder(item: tuple[Path, Report]) -> Path:
 def _grade_many(
     assignment: Assignment, expected: Path, args: argparse.Namespace
 ) -> Iterator[tuple[Path, Report]]:
-    """Grade submissions, so many at a time, and yield them as they are done."""
-    from tqdm import tqdm  # on Gradescope there is none, and one submission
+    """Grade submissions in parallel and yield each as it finishes."""
+    from tqdm import tqdm  # not installed on Gradescope, which grades one submission
 
     work = partial(_grade_one, args.assignment, expected, args.deadline)
     context = multiprocessing.get_context("fork")
@@ -214,7 +208,7 @@ def _grade_many(
 
 
 def _grade_one(name: str, expected: Path, deadline: float, folder: Path) -> tuple[Path, dict]:
-    """Grade one of many, in a process of the pool."""
+    """Grade one submission in a process of the pool."""
     worker = multiprocessing.current_process()._identity[0] - 1
     report = grade(load_assignment(name), folder, expected, deadline, worker)
     state = vars(report)

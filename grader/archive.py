@@ -1,24 +1,24 @@
-"""Zip files that are the same, to the byte, whenever they are made from the same content."""
+"""Reproducible zip files: the same content gives the same bytes."""
 
 import zipfile
 from pathlib import Path
 
-LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file
 
 
 def write_zip(target: Path, members: dict[str, bytes], executable: tuple[str, ...] = ()) -> Path:
-    """Write a zip file that is the same whenever it is made from the same content.
+    """Write a zip file whose bytes depend on its content only.
 
     Args:
-        target: the zip file; its folder is made.
+        target: the zip file; its folder is created.
         members: content by name.
-        executable: names of those that can be run.
+        executable: names of the executable members.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(members):
             info = zipfile.ZipInfo(name, LONG_AGO)
-            info.create_system = 3  # Unix, wherever this runs: the next line counts there
+            info.create_system = 3  # Unix on every system, so that the permissions apply
             info.external_attr = (0o100755 if name in executable else 0o100644) << 16
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, members[name])

@@ -1,4 +1,4 @@
-"""The autograder as a zip file that Gradescope takes."""
+"""Build the zip file to upload to Gradescope."""
 
 import tempfile
 from pathlib import Path
@@ -6,36 +6,36 @@ from pathlib import Path
 from grader.archive import write_zip
 from grader.engine import ROOT, Assignment, prepare_expected
 
-PACKAGE = Path(__file__).resolve().parent
-# What runs on Gradescope. How handouts and mutants are made stays at home.
+# The modules that run on Gradescope.
 ENGINE = (
-    "__init__.py",
-    "__main__.py",
-    "engine.py",
-    "judge.py",
-    "results.py",
-    "sandbox.py",
-    "trial.py",
+    "grader/__init__.py",
+    "grader/__main__.py",
+    "grader/engine.py",
+    "grader/judge.py",
+    "grader/results.py",
+    "grader/sandbox.py",
+    "grader/trial.py",
+    "training/__init__.py",
+    "training/arguments.py",
 )
 
 
 def make_autograder(assignment: Assignment, target: Path, root: Path = ROOT) -> Path:
-    """Make the zip: engine, cases, and what the solution computes, but not the solution.
+    """Build the zip: engine, cases and expected records, but not the solution.
 
     Args:
-        assignment: to grade with it.
+        assignment: the assignment.
         target: the zip file.
-        root: of the project.
+        root: folder of the project.
 
     Returns:
         The path of the zip file.
     """
-    members = {f"grader/{name}": (PACKAGE / name).read_bytes() for name in ENGINE}
-    for name in ("__init__.py", "manifest.py", "cases.py"):
-        path = PACKAGE / assignment.name / name
-        members[f"grader/{assignment.name}/{name}"] = path.read_bytes()
+    package = f"grader/{assignment.name}"
+    cases = (f"{package}/{name}" for name in ("__init__.py", "manifest.py", "cases.py"))
+    members = {name: (ROOT / name).read_bytes() for name in (*ENGINE, *cases)}
     for name in ("setup.sh", "run_autograder", "requirements.txt"):
-        text = (PACKAGE / "gradescope" / name).read_text(encoding="utf-8")
+        text = (ROOT / "grader" / "gradescope" / name).read_text(encoding="utf-8")
         members[name] = text.replace("ASSIGNMENT", assignment.name).encode()
     with tempfile.TemporaryDirectory() as folder:
         prepare_expected(assignment, Path(folder), root)

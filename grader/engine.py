@@ -1,8 +1,8 @@
-"""Grade a submission: each case in a process of its own, the results on disk at every moment.
+"""Grade a submission: one process per case, valid results on disk at all times.
 
-Three kinds of processes take part. The first one keeps the results and runs no code of students. It
-forks a worker, which runs the cases one after the other in ``sandbox`` and judges them; should the
-worker be killed, the case it was at fails and another worker goes on with the next.
+There are three kinds of processes. The main process keeps the results and never runs student code.
+It forks a worker, which runs the cases one by one in ``sandbox`` and judges them. If the worker is
+killed, the current case fails and a new worker continues with the next.
 """
 
 import ast
@@ -26,7 +26,7 @@ import torch
 from grader import judge, sandbox
 from grader.trial import Case, conduct
 
-# Imported here once so that not every case has to; without them students' imports fail as they do.
+# Imported once here rather than in every case; if one is missing, students' imports fail likewise.
 with suppress(ImportError), warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import matplotlib.figure
@@ -39,7 +39,7 @@ STAND_INS = "stand_ins.json"
 IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
 CASE_LIMITS = sandbox.Limits()
 NOT_REACHED = "not reached: the grader ran out of time"
-STAFF = "An error of the grader, not of your code; please tell the course staff. "
+STAFF = "This is an error in the grader, not in your code; please tell the course staff. "
 
 
 @dataclass(frozen=True)
@@ -57,29 +57,27 @@ class Assignment:
 
 @dataclass
 class Verdict:
-    """What became of a case.
+    """The result of a case.
 
     Attributes:
-        passed: all points or none.
-        message: for the student, "" where it passed.
-        staff: it failed through an error of the grader.
-        seconds: by the clock.
+        passed: whether the case scores its points.
+        message: for the student, "" if the case passed.
+        staff: whether an error in the grader made it fail.
     """
 
     passed: bool = False
     message: str = NOT_REACHED
     staff: bool = False
-    seconds: float = 0.0
 
 
 @dataclass
 class Report:
-    """All that is known about a submission."""
+    """The result of grading a submission."""
 
     assignment: Assignment
     verdicts: list[Verdict]
-    notes: list[str] = field(default_factory=list)  # on the files, for the student
-    gaps: list[str] = field(default_factory=list)  # in the isolation, for the staff
+    notes: list[str] = field(default_factory=list)  # about the files, for the student
+    gaps: list[str] = field(default_factory=list)  # missing isolation, for the staff
     seconds: float = 0.0
 
     @property
@@ -91,7 +89,7 @@ def load_assignment(name: str) -> Assignment:
     """Load an assignment by the name of its folder.
 
     Raises:
-        ValueError: there is none of this name, or its points do not add up.
+        ValueError: unknown name, or points that do not add up.
     """
     folder = Path(__file__).resolve().parent
     known = sorted(path.parent.name for path in folder.glob("*/manifest.py"))
@@ -106,29 +104,29 @@ def load_assignment(name: str) -> Assignment:
         members = [c for c in cases if c.problem == problem or c.problem.startswith(problem + ".")]
         total = sum(c.points for c in members)
         if total != points:
-            raise ValueError(f"{name}: the cases of problem {problem} have {total} of {points}")
+            raise ValueError(f"{name}: the cases of problem {problem} sum to {total}, not {points}")
     if sum(c.points for c in cases) != sum(manifest.POINTS.values()):
-        raise ValueError(f"{name}: there are cases of problems that the manifest does not name")
+        raise ValueError(f"{name}: some cases belong to problems that the manifest does not list")
     return Assignment(name, manifest, cases)
 
 
 def read_solution(assignment: Assignment, root: Path = ROOT) -> dict[str, bytes]:
-    """Return the files of the solution."""
+    """Return the solution's files by name."""
     folder = root / assignment.manifest.SOLUTION
     return {name: (folder / name).read_bytes() for name in assignment.manifest.SUBMITTED}
 
 
 def prepare_expected(assignment: Assignment, folder: Path, root: Path = ROOT) -> None:
-    """Run all cases on the solution, in double precision, and keep what it computes.
+    """Run all cases on the solution in double precision and save their records.
 
     Args:
-        assignment: whose cases.
-        folder: gets a record for each case, and the parts of the solution that stand in for those
-            of students. Only the user of the grader may read it.
-        root: of the project.
+        assignment: the assignment.
+        folder: receives one record per case and the solution's stand-ins for parts of student code.
+            Only the grader's user may read it.
+        root: folder of the project.
 
     Raises:
-        RuntimeError: the solution does not run through a case.
+        RuntimeError: the solution fails in a case.
     """
     solution = read_solution(assignment, root)
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,12 +152,12 @@ def prepare_expected(assignment: Assignment, folder: Path, root: Path = ROOT) ->
 
 
 def _parts(assignment: Assignment, file: str) -> list[str]:
-    """Return the stand-ins for a file in an order that does not change from run to run."""
+    """Return the names of a file's stand-ins in a fixed order."""
     return sorted({part for c in assignment.cases if c.file == file for part in c.stand_ins})
 
 
 def _extract(source: str, part: str) -> str:
-    """Return the source of a class, function or method and of all that it uses in its file."""
+    """Return the source of a class, function or method with everything it uses in its file."""
     tree = ast.parse(source)
     owner, _, method = part.partition(".")
     definitions = {}
@@ -191,7 +189,7 @@ def _names_in(node: ast.AST) -> set[str]:
 
 @dataclass(frozen=True)
 class Member:
-    """A file in a submission: its path there, its size in bytes, and how to read it."""
+    """A file of a submission: its path, its size in bytes, and a function that reads it."""
 
     path: PurePosixPath
     size: int
@@ -200,13 +198,13 @@ class Member:
 
 
 def collect(submission: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
-    """Find the submitted files in a folder or zip archive, as students hand them in.
+    """Find the submitted files in a folder or zip archive.
 
-    A file in a subfolder or written in capitals is taken if there is only one such. Nothing else is
-    read, no link is followed, and nothing is unpacked.
+    A file in a subfolder or with capitals in its name is used if it is the only candidate. No other
+    file is read, no link is followed, and nothing is unpacked.
 
     Returns:
-        Name and content of the files that were found, and a note for whatever was not as it should.
+        The content of the files by name, and a note about each irregularity.
 
     Raises:
         ValueError: neither a folder nor a zip archive.
@@ -219,12 +217,12 @@ def collect(submission: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes],
         choice = [m for m in exact or similar if not m.is_link]
         if len(choice) > 1:
             found = ", ".join(str(m.path) for m in choice[:4])
-            notes.append(f"{name}: which one is it: {found}? None was taken.")
+            notes.append(f"{name} was found in several places: {found}. None was used.")
         elif not choice:
             fault = "is a link; submit the file itself" if similar else "is missing"
             notes.append(f"{name} {fault}.")
         elif choice[0].size > LARGEST_FILE:
-            notes.append(f"{name} has more than {LARGEST_FILE:,} bytes and was not taken.")
+            notes.append(f"{name} has more than {LARGEST_FILE:,} bytes and was not used.")
         else:
             try:
                 files[name] = choice[0].read()
@@ -232,12 +230,12 @@ def collect(submission: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes],
                 notes.append(f"{name} cannot be read: {getattr(error, 'strerror', error)}.")
             if not exact:
                 notes.append(f"{name} was taken from {choice[0].path}.")
-    # Names of folders may hold anything.
+    # Folder names may contain any bytes.
     return files, [_clean(os.fsencode(note)) for note in notes]
 
 
 def _members(submission: Path) -> Iterator[Member]:
-    """Yield the files of a folder or of a zip archive, but for those outside of it."""
+    """Yield the files of a folder or zip archive, except those with a path outside it."""
     if submission.is_dir():
         inside = submission.resolve()
         for path in sorted(submission.rglob("*")):
@@ -274,11 +272,11 @@ def grade(
     """Grade a submission.
 
     Args:
-        assignment: what it is a submission of.
+        assignment: the assignment.
         submission: folder or zip archive with the student's files.
         expected: folder that ``prepare_expected`` has filled.
-        deadline: seconds; cases that are not reached in this time score 0.
-        worker: number of this grader among those at work, from 0.
+        deadline: seconds; cases not reached by then score 0.
+        worker: index of this grader among those running in parallel.
         on_progress: called before the first case and after each.
     """
     started = time.monotonic()
@@ -317,15 +315,15 @@ def _work(
     worker: int,
     seconds: float,
 ) -> Iterator[dict]:
-    """Start a worker for the cases from ``first`` on, and yield what it says, a line at a time."""
+    """Start a worker for the cases from ``first`` on and yield its messages."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             os.close(reading)
-            os.setsid()  # what aims at the group of the worker does not reach this process
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the one that reads
+            os.setsid()  # signals to the worker's process group do not reach the parent
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
             with os.fdopen(writing, "w") as pipe:
                 try:
                     for message in _examine_all(
@@ -342,7 +340,7 @@ def _work(
     try:
         with os.fdopen(reading) as pipe:
             for line in pipe:
-                with suppress(ValueError):  # the last line of a worker that was killed
+                with suppress(ValueError):  # a killed worker may leave half a line
                     yield json.loads(line)
     finally:
         with suppress(ProcessLookupError):
@@ -358,14 +356,13 @@ def _examine_all(
     worker: int,
     seconds: float,
 ) -> Iterator[dict]:
-    """Yield a verdict for each case from ``first`` on, until the time is over."""
+    """Yield a verdict for each case from ``first`` on; after the deadline, NOT_REACHED."""
     started = time.monotonic()
     isolation = sandbox.isolate(worker)
     yield {"gaps": list(isolation.gaps)}
-    imports: dict[str, str] = {}  # file: why it cannot be imported, "" if it can
+    imports: dict[str, str] = {}  # file: why its import fails, "" if it does not
     for case in assignment.cases[first:]:
-        begun = time.monotonic()
-        if begun - started >= seconds:
+        if time.monotonic() - started >= seconds:
             yield vars(Verdict())
             continue
         message, staff = "", False
@@ -380,11 +377,11 @@ def _examine_all(
                 second = _examine(case, files, expected, isolation, end, with_stand_ins=True)
                 if second == ("", False):
                     message = ""
-        yield vars(Verdict(not message, message, staff, round(time.monotonic() - begun, 3)))
+        yield vars(Verdict(not message, message, staff))
 
 
 def _try_import(file: str, files: Mapping[str, bytes], isolation: sandbox.Isolation) -> str:
-    """Import a submitted file and return why that fails, "" if it does not."""
+    """Import a submitted file and return why this fails, "" if it does not."""
     if file not in files:
         return f"{file} is missing"
     outcome = sandbox.run(
@@ -424,8 +421,8 @@ def _examine(
                 raise ValueError("the expected record is empty")
             try:
                 message = judge.compare(judge.read_record(record), wanted)
-            except Exception as fault:  # whatever such bytes lead to
-                message = f"the code changed the grader's record, which is damaged: {fault}"
+            except Exception as fault:  # forged bytes may raise anything
+                message = f"the code damaged the grader's record: {fault}"
         return message.encode(errors="replace")
 
     stand_ins = {}
@@ -443,8 +440,8 @@ def _examine(
         return _how_it_ended(outcome, limits), False
     record, refusal = outcome.result[1:], ""
     if outcome.result[:1] != b"R":
-        # The code itself may have sent this; an empty message would be a pass.
-        refusal = _clean(record).strip() or "the code ended without an answer"
+        # Student code may have sent this; an empty message would pass.
+        refusal = _clean(record).strip() or "the code ended without a result"
     if refusal and not case.forbidden:
         return refusal, False
     judged = sandbox.run(judge_case, isolation, sandbox.Limits(), {}, trusted=True)
@@ -455,7 +452,7 @@ def _examine(
 
 
 def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:
-    """Say to a student why their code did not come to an end."""
+    """Return a message for the student: why the code did not finish."""
     lines = [line.strip() for line in outcome.trace.splitlines()]
     own = [line for line in lines if line.startswith("File") and "/code/" in line]
     where = ""
@@ -464,8 +461,8 @@ def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:
         where = f" ({_clean(place.encode())})"
     if outcome.ended == "time":
         return (
-            f"stopped after {limits.cpu} s of computing or {limits.wall:.0f} s of waiting{where}. "
-            "Is there a loop that does not end?"
+            f"stopped after {limits.cpu} s of CPU time or {limits.wall:.0f} s in total{where}. "
+            "Is there an infinite loop?"
         )
     if outcome.ended == "result too large":
         return f"returned more than {limits.result >> 20} MB"
@@ -477,6 +474,6 @@ def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:
 
 
 def _clean(content: bytes) -> str:
-    """Return a text that is short, printable and safe to show."""
+    """Return short, printable text that is safe to show."""
     text = content.decode("utf-8", errors="replace")
     return "".join(c for c in text if c == "\n" or c.isprintable())[:1000]

@@ -1,8 +1,8 @@
-"""The students' version of an assignment, made from its solution.
+"""Build the students' version of an assignment from its solution.
 
-The manifest names the functions that students write. Each keeps its signature and its docstring;
-its body becomes a ``NotImplementedError`` with the number of the problem. Helpers and imports that
-only those bodies used go with them. All other text stays as it is, to the letter.
+The manifest lists the functions that students write. Each keeps its signature and docstring; its
+body becomes a ``NotImplementedError`` with the problem's number. Helpers and imports used by these
+bodies only are removed. All other text is unchanged.
 """
 
 import ast
@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from grader.archive import write_zip
 
 LINE_LENGTH = 100
-# Imported for the solution and wanted for most others: they stay even where nothing is left that
-# uses them.
+# Imports that most solutions need: kept even if the handout does not use them.
 KEPT_IMPORTS = {"math", "nn", "torch", "Tensor"}
 
 
@@ -27,9 +26,9 @@ class Blank(NamedTuple):
     Attributes:
         problem: number on the assignment sheet, such as "1.2".
         task: what to do, in a few words.
-        calls: functions as the solution writes them, such as "nn.Conv2d". Where there are any,
-            the body stays below the error, and each argument of these calls becomes ``...``.
-        given: keyword arguments that are not replaced.
+        calls: functions as the solution writes them, such as "nn.Conv2d". If there are any, the
+            body is kept below the error, and each argument of these calls becomes ``...``.
+        given: keyword arguments that keep their values.
     """
 
     problem: str
@@ -44,23 +43,23 @@ def make_handout(manifest: Any, root: Path, target: Path) -> Path:
     Args:
         manifest: ``manifest.py`` of an assignment.
         root: folder of the project.
-        target: the zip; its folder is made if it does not exist.
+        target: the zip; its folder is created if needed.
 
     Returns:
         ``target``.
 
     Raises:
-        ValueError: a submitted file of which nothing is blanked, or a function or call to blank
-            that the solution does not have.
-        FileNotFoundError: the manifest lists a file that is not there.
+        ValueError: a submitted file has no blanks, or the solution lacks a function or call that
+            should be blanked.
+        FileNotFoundError: the manifest lists a missing file.
     """
     if set(manifest.BLANKS) != set(manifest.SUBMITTED):
         raise ValueError(
             f"BLANKS has {', '.join(manifest.BLANKS)} and SUBMITTED {', '.join(manifest.SUBMITTED)}"
-            "; they must be the same files, or a solution would be handed out whole"
+            "; they must list the same files, or a solution would be handed out whole"
         )
     solution = root / manifest.SOLUTION
-    # What lies above the solution's folder is beside the other files in the handout.
+    # Files from above the solution's folder move into the handout's folder.
     files = {name.removeprefix("../"): (solution / name).read_bytes() for name in manifest.HANDOUT}
     files["README.md"] = (root / "grader" / manifest.NAME / "README.md").read_bytes()
     for name, entries in manifest.BLANKS.items():
@@ -71,14 +70,14 @@ def make_handout(manifest: Any, root: Path, target: Path) -> Path:
 
 
 def stub(source: str, blanks: Mapping[str, Blank]) -> str:
-    """Return the source of a module without what students write.
+    """Return the source of a module with the students' functions blanked.
 
     Args:
         source: the solution.
         blanks: by qualified name, such as "MLP.forward".
 
     Raises:
-        ValueError: the source has no such function, or the function no such call.
+        ValueError: the source lacks a function, or a function lacks a call.
     """
     for name, blank in blanks.items():
         source = _blank(source, name, blank)
@@ -86,7 +85,7 @@ def stub(source: str, blanks: Mapping[str, Blank]) -> str:
 
 
 def _blank(source: str, name: str, blank: Blank) -> str:
-    """Put the error into one function, in place of its body or above it."""
+    """Insert the error into one function, instead of its body or above it."""
     source = _drop_comments(source, _find(source, name))
     function = _find(source, name)
     documented = ast.get_docstring(function) is not None
@@ -117,7 +116,7 @@ def _find(source: str, name: str) -> ast.FunctionDef:
 
 
 def _error(message: str, margin: str) -> str:
-    """Return the statement that raises the error, without the margin of its first line."""
+    """Return the raise statement; its first line is not indented."""
     text = json.dumps(message, ensure_ascii=False)
     line = f"raise NotImplementedError({text})"
     if len(margin + line) <= LINE_LENGTH:
@@ -126,7 +125,7 @@ def _error(message: str, margin: str) -> str:
 
 
 def _outermost_calls(node: ast.AST, names: tuple[str, ...]) -> Iterator[ast.Call]:
-    """Yield the calls of these functions in a node that are not in an argument of another."""
+    """Yield the calls of these functions in a node, without those nested in another."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Call) and ast.unparse(child.func) in names:
             yield child
@@ -135,20 +134,19 @@ def _outermost_calls(node: ast.AST, names: tuple[str, ...]) -> Iterator[ast.Call
 
 
 def _fill_in(source: str, call: ast.Call, given: tuple[str, ...]) -> str:
-    """Return the text of a call with ``...`` for its arguments, on one line if it may be there."""
+    """Return a call with ``...`` for its arguments, on one line if a formatter would join it."""
     hidden = call.args + [word.value for word in call.keywords if word.arg not in given]
     start, end = _span(source, call)
     spans = [_span(source, argument) for argument in hidden]
     text = _replace(source[start:end], [(a - start, b - start, "...") for a, b in spans])
-    # A comma after the last argument says that each keeps its line; without it, formatters join
-    # what fits on one, and now it does.
+    # A trailing comma keeps one argument per line; without it, formatters join lines that fit.
     if text.removesuffix(")").rstrip().endswith(","):
         return text
     return " ".join(text.split()).replace("( ", "(").replace(" )", ")")
 
 
 def _drop_unused_helpers(source: str) -> str:
-    """Remove private functions and constants that nothing refers to, and what only they used."""
+    """Remove unused private functions and constants, then those that only they used."""
     tree = ast.parse(source)
     for node in tree.body:
         private = any(name.startswith("_") for name in _defined(node))
@@ -159,7 +157,7 @@ def _drop_unused_helpers(source: str) -> str:
 
 
 def _drop_unused_imports(source: str) -> str:
-    """Remove the imported names that nothing refers to, but for KEPT_IMPORTS."""
+    """Remove unused imports, except KEPT_IMPORTS."""
     tree = ast.parse(source)
     wanted = _used(tree) | KEPT_IMPORTS
     for node in reversed(tree.body):
@@ -175,7 +173,7 @@ def _drop_unused_imports(source: str) -> str:
 
 
 def _defined(node: ast.stmt) -> set[str]:
-    """Return the names that a statement of a module defines; imports do not count."""
+    """Return the names that a module-level statement defines; imports do not count."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return {node.name}
     targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
@@ -195,13 +193,13 @@ def _used(node: ast.AST) -> set[str]:
 
 
 def _end(node: ast.stmt | ast.expr) -> tuple[int, int]:
-    """Return the last line of a node and the column after it, which the parser always knows."""
+    """Return the last line of a node and the column after it, which the parser always sets."""
     assert node.end_lineno is not None and node.end_col_offset is not None
     return node.end_lineno, node.end_col_offset
 
 
 def _span(source: str, node: ast.stmt | ast.expr) -> tuple[int, int]:
-    """Return where a node begins and ends, as indices into the source."""
+    """Return the start and end of a node as indices into the source."""
     lines = source.encode().split(b"\n")
 
     def index(line: int, column: int) -> int:  # ast counts the columns in bytes
@@ -211,16 +209,16 @@ def _span(source: str, node: ast.stmt | ast.expr) -> tuple[int, int]:
 
 
 def _replace(text: str, edits: list[tuple[int, int, str]]) -> str:
-    """Put other text between pairs of indices; they must not overlap."""
+    """Replace the text between pairs of indices, which must not overlap."""
     for start, end, new in sorted(edits, reverse=True):
         text = text[:start] + new + text[end:]
     return text
 
 
 def _drop_lines(source: str, first: int, last: int) -> str:
-    """Remove the lines from the first, which is not that of the file, to the last, counting from 1.
+    """Remove lines ``first``, which is at least 2, to ``last``, counting from 1.
 
-    Of two groups of lines that they part, the upper one loses the empty line that ends it.
+    If the lines above and below are both empty, the upper one is removed too.
     """
     lines = source.split("\n")
     if lines[first - 2] == "" == lines[last]:
@@ -229,7 +227,7 @@ def _drop_lines(source: str, first: int, last: int) -> str:
 
 
 def _last_line(source: str, node: ast.stmt) -> int:
-    """Return the last line of a statement, or that of a comment in its block after it."""
+    """Return the last line of a statement, including comments after it in its block."""
     lines = source.split("\n")
     last, _ = _end(node)
     for number, line in enumerate(lines[last:], start=last + 1):
@@ -242,7 +240,7 @@ def _last_line(source: str, node: ast.stmt) -> int:
 
 
 def _helper_lines(source: str, node: ast.stmt) -> tuple[int, int]:
-    """Return the first and last line of a definition with the comment and empty lines above."""
+    """Return the first and last line of a definition, with the comment and empty lines above."""
     lines = source.split("\n")
     first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
     while first > 1 and lines[first - 2].startswith("#"):
@@ -253,7 +251,7 @@ def _helper_lines(source: str, node: ast.stmt) -> tuple[int, int]:
 
 
 def _drop_comments(source: str, function: ast.FunctionDef) -> str:
-    """Remove the comments of a function: they give reasons for what is no longer there."""
+    """Remove the comments of a function: they explain code that is no longer there."""
     lines = source.split("\n")
     last = _last_line(source, function)
     for token in reversed(list(tokenize.generate_tokens(io.StringIO(source).readline))):

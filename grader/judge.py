@@ -1,7 +1,6 @@
-"""Compare what a submission computed with what the solution computes, and say what differs.
+"""Compare the record of a submission with that of the solution and describe the first difference.
 
-Runs in a process of its own, after the student's has been killed: the expected numbers are read
-here and nowhere else.
+Runs in its own process after the student's was killed: no other process reads the expected numbers.
 """
 
 import ast
@@ -13,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-# For the distribution of random weights: how often a right submission fails, for each weight.
+# Probability that a correct random weight fails the test of its distribution.
 FALSE_ALARM = 1e-8
 
 Record = list[tuple[str, dict[str, Any], np.ndarray]]
 
 
 def read_record(content: bytes) -> Record:
-    """Read what ``Trial.to_bytes`` wrote; no code in it is run.
+    """Read what ``Trial.to_bytes`` wrote, without running any code in it.
 
     Raises:
         ValueError, KeyError, OSError: it is not such a record.
@@ -33,15 +32,15 @@ def read_record(content: bytes) -> Record:
 def compare(found: Record, expected: Record) -> str:
     """Return the first difference in one sentence, "" if there is none.
 
-    How to compare is taken from the expected record alone.
+    The expected record alone decides how to compare.
     """
-    # By name and not by place: in which order a module registers its parts is free.
+    # By name, not by position: modules may register their parts in any order.
     arrays: dict[str, list[np.ndarray]] = {}
     for what, _, array in reversed(found):
         arrays.setdefault(what, []).append(array)
     for what, meta, wanted in expected:
         if not arrays.get(what):
-            return f"{what}: nothing came; the code stopped or changed the grader's record"
+            return f"{what} was not recorded; the code stopped or changed the grader's record"
         difference = _COMPARE[meta["kind"]](what, arrays[what].pop(), wanted, meta)
         if difference:
             return difference
@@ -90,30 +89,32 @@ def _parameters(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str
             listed = ", ".join(has[:6]) + (", ..." if len(has) > 6 else "")
             return f"{what} has no parameter {parameter}; it registers {listed or 'none'}"
     extra = [parameter for parameter in has if parameter not in needs]
-    return f"{what} has a parameter too many: {extra[0]}" if extra else ""
+    return f"{what} has an extra parameter: {extra[0]}" if extra else ""
 
 
 def _drawn(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
-    """Compare the distribution of a weight with a law, by the gap between their shares below x.
+    """Compare the empirical distribution function of a weight with the expected one.
 
-    For n independent draws from the right law, P(gap > limit) <= 2 exp(-2 n limit ** 2)
-    (Dvoretzky, Kiefer and Wolfowitz 1956, with the constant of Massart 1990).
+    For n independent draws from the expected distribution, their largest difference satisfies
+    P(gap > limit) <= 2 exp(-2 n limit ** 2) (Dvoretzky, Kiefer and Wolfowitz 1956, with the
+    constant of Massart 1990).
     """
     if found.shape != wanted.shape:
         return f"{what} has shape {found.shape}; expected {wanted.shape}"
-    deviation = meta["deviation"]
-    drawn = np.sort(found.astype(np.float64), axis=None) / deviation
-    if meta["law"] == "uniform":
-        share = np.clip(drawn / math.sqrt(12) + 0.5, 0, 1)
+    distribution, std = meta["distribution"], meta["std"]
+    drawn = np.sort(found.astype(np.float64), axis=None) / std
+    if distribution == "uniform":
+        cdf = np.clip(drawn / math.sqrt(12) + 0.5, 0, 1)
     else:
-        share = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in drawn.tolist()])
+        cdf = np.array([0.5 * math.erfc(-x / math.sqrt(2)) for x in drawn.tolist()])
     steps = np.arange(len(drawn) + 1) / len(drawn)
-    gap = max((steps[1:] - share).max(), (share - steps[:-1]).max())
+    gap = max((steps[1:] - cdf).max(), (cdf - steps[:-1]).max())
     if gap <= math.sqrt(math.log(2 / FALSE_ALARM) / (2 * len(drawn))):  # false for NaN
         return ""
     return (
-        f"{what} has mean {found.mean():.2g}, deviation {found.std():.3g} and maximum "
-        f"{found.max():.3g}; expected a {meta['law']} law of mean 0 and deviation {deviation:.3g}"
+        f"{what} has mean {found.mean():.2g}, standard deviation {found.std():.3g} and maximum "
+        f"{found.max():.3g}; expected a {distribution} distribution with mean 0 and standard "
+        f"deviation {std:.3g}"
     )
 
 
@@ -138,14 +139,14 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str:
     """Return where a part of a file uses one of the names, "" if it does not.
 
-    A part is a function, a class or a method, such as "Linear" or "Linear.forward".
-    Follows the functions, classes and variables of the file that the part uses. A name counts as an
-    attribute (``nn.Linear``), as something imported (``from torch.nn import Linear``) and as a text
-    (``getattr(nn, "Linear")``), so that a student's own class may have it.
+    A part is a function, a class or a method, such as "Linear" or "Linear.forward". The functions,
+    classes and variables of the file that the part uses are searched too. A name counts as an
+    attribute (``nn.Linear``), an import (``from torch.nn import Linear``) or a string
+    (``getattr(nn, "Linear")``); students may give it to their own class.
     """
     tree = ast.parse(source)
     definitions: dict[str, list[ast.AST]] = {}
-    imported: dict[str, set[str]] = {}  # by its name here: a module, or a module and what is in it
+    imported: dict[str, set[str]] = {}  # local name: its module and the name in that module
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             for alias in node.names:
@@ -159,7 +160,7 @@ def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str
             for inner in node.body:
                 if isinstance(inner, FUNCTIONS):
                     definitions.setdefault(f"{node.name}.{inner.name}", []).append(inner)
-        else:  # an assignment of any form, perhaps inside of "if" or "try"
+        else:  # any form of assignment, perhaps inside "if" or "try"
             for target in ast.walk(node):
                 if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
                     definitions.setdefault(target.id, []).append(node)
@@ -187,9 +188,9 @@ def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str
 
 
 def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
-    """Yield the nodes of a tree, each with the names that are local to the functions around it."""
+    """Yield the nodes of a tree, each with the local names of the functions around it."""
     waiting: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]
-    while waiting:  # and not by recursion: a student's expression may be as deep as they like
+    while waiting:  # not recursive: a student's expression may be nested to any depth
         node, local = waiting.pop()
         yield node, local
         inside = local
@@ -198,7 +199,7 @@ def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
             inside = (local | own) - of_module
         children = []
         for field, value in ast.iter_fields(node):
-            # Decorators, annotations and defaults are read where the function stands.
+            # Decorators, annotations and defaults are evaluated outside the function.
             names = inside if field == "body" else local
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):
@@ -209,10 +210,10 @@ def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
 def _scope(
     function: ast.FunctionDef | ast.AsyncFunctionDef,
 ) -> tuple[set[str], set[str]]:
-    """Return the names that a function binds itself, and those that it declares as global.
+    """Return the names that a function binds itself, and those that it declares global.
 
-    Not what is bound in the scopes inside of it, such as that of a comprehension: outside of these
-    the name may well be one of the module.
+    Names bound in inner scopes, such as comprehensions, do not count: outside of these, the same
+    name may be the module's.
     """
     comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
     scopes = (*FUNCTIONS, ast.ClassDef, ast.Lambda, *comprehensions)

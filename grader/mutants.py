@@ -1,8 +1,8 @@
-"""Grade wrong solutions: is every one of them caught, and in the right problem?
+"""Test the graders by mutation: does every wrong solution lose points in the right problem?
 
-A mutant is the solution with one mistake. Some are written by hand in ``mutants.py`` of the
-assignment: what students get wrong. The others are made here, by changing one node of the syntax
-tree of a function that students write.
+A mutant is the solution with one mistake. The assignment's ``mutants.py`` lists typical mistakes of
+students; further mutants are generated here by changing one node in the syntax tree of a function
+that students write.
 """
 
 import ast
@@ -19,9 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tqdm import tqdm
+
 from grader.engine import Assignment, grade, load_assignment, prepare_expected, read_solution
 
-WIDTH = 80  # of what is printed
+WIDTH = 80  # columns of the output
 VERDICTS = ("caught", "equivalent", "missed")
 
 OPERATORS = {
@@ -81,13 +83,13 @@ class Mutant:
     """The solution with one mistake.
 
     Attributes:
-        file: the one that is changed.
+        file: the changed file.
         source: its text with the mistake.
         what: the mistake in a few words.
         problem: part of the assignment that must lose points.
-        also: parts that may lose points too, because they build on it.
-        by_hand: it stands in the list of the assignment.
-        equivalent: why it loses none, "" if it must.
+        also: parts that may lose points too, because they depend on it.
+        by_hand: whether the assignment's ``mutants.py`` lists it.
+        equivalent: why it loses no points, "" if it must lose some.
     """
 
     file: str
@@ -100,22 +102,19 @@ class Mutant:
 
 
 def run_mutants(assignment: Assignment, jobs: int = 1, sample: int | None = None) -> int:
-    """Grade all mutants, or ``sample`` of them, and print what becomes of them.
+    """Grade all mutants, or ``sample`` of them, and print the verdicts.
 
     Args:
-        assignment: whose.
-        jobs: mutants at a time.
-        sample: how many, spread evenly over all.
+        assignment: the assignment.
+        jobs: mutants graded in parallel.
+        sample: number of mutants, evenly spread.
 
     Returns:
         The exit status: 0 if none is missed.
 
     Raises:
-        ValueError: a number smaller than 1, or a list that does not fit the solution.
+        ValueError: the list of mutants does not match the solution.
     """
-    for option, value in (("jobs", jobs), ("sample", 1 if sample is None else sample)):
-        if value < 1:
-            raise ValueError(f"--{option} is {value}; it must be at least 1")
     mutants = make_mutants(assignment)
     if sample is not None and sample < len(mutants):
         mutants = [mutants[index * len(mutants) // sample] for index in range(sample)]
@@ -124,16 +123,16 @@ def run_mutants(assignment: Assignment, jobs: int = 1, sample: int | None = None
         verdicts.append((mutant, verdict))
         if verdict != "caught":
             text = f"{verdict}: {mutant.problem} {mutant.file}, {mutant.what}. {reason}"
-            _print(textwrap.fill(text, WIDTH, subsequent_indent="    "))
+            tqdm.write(textwrap.fill(text, WIDTH, subsequent_indent="    "))
     print(_table(verdicts))
     return 1 if any(verdict == "missed" for _, verdict in verdicts) else 0
 
 
 def make_mutants(assignment: Assignment) -> list[Mutant]:
-    """Return all mutants, those by hand first.
+    """Return all mutants, handwritten ones first.
 
     Raises:
-        ValueError: there is no list, or it does not fit the solution.
+        ValueError: there is no list, or it does not match the solution.
     """
     if find_spec(f"grader.{assignment.name}.mutants") is None:
         raise ValueError(f"{assignment.name} has no list of mutants")
@@ -148,7 +147,7 @@ def make_mutants(assignment: Assignment) -> list[Mutant]:
     listed = {what for whats in lists.EQUIVALENT.values() for what in whats}
     unknown = listed - {mutant.what for mutant in made}
     if unknown:
-        raise ValueError(f"EQUIVALENT names what is no mutant: {min(unknown)}")
+        raise ValueError(f"EQUIVALENT lists an unknown mutant: {min(unknown)}")
     return made
 
 
@@ -189,7 +188,7 @@ def _generated(
 
 
 class _Swap(ast.NodeTransformer):
-    """Puts one node in the place of another, which may be in many trees."""
+    """Replaces one node by another."""
 
     def __init__(self, old: ast.AST, new: ast.AST):
         self.old, self.new = old, new
@@ -208,12 +207,12 @@ def _find(tree: ast.Module, name: str) -> ast.FunctionDef:
 def _changes(
     function: ast.FunctionDef, not_graded: frozenset[str]
 ) -> Iterator[tuple[str, ast.AST, ast.AST]]:
-    """Yield single changes of a function: in words, the old node, the new one."""
+    """Yield single changes of a function: a description, the old node and the new node."""
     arguments = collections.defaultdict(list)
     for argument in function.args.args:
         if argument.annotation is not None and argument.arg not in not_graded:
             arguments[ast.unparse(argument.annotation)].append(argument.arg)
-    # An argument for the next one of the same type.
+    # Each argument is replaced by the next one of the same type.
     mixed: dict[str, str] = {}
     for names in arguments.values():
         if len(names) > 1:
@@ -228,19 +227,18 @@ def _changes(
 
 
 def _graded_nodes(function: ast.FunctionDef, not_graded: frozenset[str]) -> Iterator[ast.AST]:
-    """Yield what of a function may be changed, from top to bottom."""
+    """Yield the nodes of a function that may be changed, from top to bottom."""
     waiting: list[ast.AST] = list(reversed(function.body))
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Raise) or _only_checks(node) or _names(node) & not_graded:
             continue
         yield node
-        # In their order, the first one on top.
-        waiting += list(ast.iter_child_nodes(node))[::-1]
+        waiting += list(ast.iter_child_nodes(node))[::-1]  # the first child is popped first
 
 
 def _only_checks(node: ast.AST) -> bool:
-    """Return whether a statement is a docstring or does nothing for arguments that are right."""
+    """Return whether a statement is a docstring or has no effect on valid arguments."""
     if isinstance(node, ast.If):
         return not node.orelse and isinstance(node.body[-1], ast.Raise)
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
@@ -249,9 +247,9 @@ def _only_checks(node: ast.AST) -> bool:
 
 
 def _names(node: ast.AST) -> set[str]:
-    """Return the names that decide whether a statement or a keyword argument is graded."""
+    """Return the names that decide whether a statement or keyword argument is graded."""
     if isinstance(node, ast.keyword):
-        return {node.arg} if node.arg else set()  # None stands for all of **options
+        return {node.arg} if node.arg else set()  # None for **options
     if isinstance(node, ast.If):
         return {inner.id for inner in ast.walk(node.test) if isinstance(inner, ast.Name)}
     if isinstance(node, ast.Assign):
@@ -291,7 +289,7 @@ def _other_values(value: object) -> tuple:
 
 
 def _other_calls(node: ast.Call, not_graded: frozenset[str]) -> Iterator[ast.AST]:
-    """Yield a call without its function, with two arguments swapped, without a keyword."""
+    """Yield a call without its function, with two arguments swapped, without each keyword."""
     first, called = node.args[:2], ast.unparse(node.func)
     owner = node.func.value if isinstance(node.func, ast.Attribute) else None
     plain = isinstance(owner, ast.Name) and owner.id in (*MODULES, "self")
@@ -308,7 +306,7 @@ def _other_calls(node: ast.Call, not_graded: frozenset[str]) -> Iterator[ast.AST
 
 
 def _with(node: ast.AST, **changes) -> ast.AST:
-    """Return a copy of a node, with the same nodes below it, and some of them replaced."""
+    """Return a shallow copy of a node with some fields replaced."""
     return type(node)(**{**dict(ast.iter_fields(node)), **changes})
 
 
@@ -327,10 +325,8 @@ def _text(node: ast.AST) -> str:
 def grade_mutants(
     assignment: Assignment, mutants: list[Mutant], jobs: int = 1
 ) -> Iterator[tuple[Mutant, str, str]]:
-    """Grade mutants and yield each with its verdict and the reason, in their order."""
-    from tqdm import tqdm  # on Gradescope there is none, and nobody asks for mutants
-
-    # The first operation that a case watches imports all of this, in a second, every time anew.
+    """Grade mutants and yield each with its verdict and the reason, in order."""
+    # Imported by the first watched operation, which takes a second: once here, not in every case.
     import_module("torch._dynamo")
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary:
@@ -344,13 +340,13 @@ def grade_mutants(
 
 
 def _grade_one(name: str, expected: Path, mutant: Mutant) -> tuple[Mutant, str, str]:
-    """Grade one mutant by the cases of its file, in a process of the pool."""
+    """Grade one mutant on the cases of its file, in a process of the pool."""
     assignment = load_assignment(name)
     cases = tuple(case for case in assignment.cases if case.file == mutant.file)
     assignment = dataclasses.replace(assignment, cases=cases)
     worker = multiprocessing.current_process()._identity[0] - 1
     with tempfile.TemporaryDirectory(prefix="grader-mutant-") as temporary:
-        # The other files are not needed: each case is about one.
+        # A case imports one file only.
         (Path(temporary) / mutant.file).write_text(mutant.source, encoding="utf-8")
         report = grade(assignment, Path(temporary), expected, worker=worker)
     failed = [(case, v) for case, v in zip(cases, report.verdicts) if not v.passed]
@@ -361,15 +357,15 @@ def _grade_one(name: str, expected: Path, mutant: Mutant) -> tuple[Mutant, str, 
 
 
 def judge(mutant: Mutant, lost: set[str]) -> tuple[str, str]:
-    """Return the verdict on a mutant and the reason for it.
+    """Return the verdict on a mutant and its reason.
 
     Args:
         mutant: the mutant.
-        lost: the parts of the assignment in which it lost points.
+        lost: parts of the assignment in which it lost points.
     """
     if mutant.equivalent:
         if lost:
-            return "missed", f"Said to be equivalent, yet it loses points in {_list(lost)}."
+            return "missed", f"Listed as equivalent, but it loses points in {_list(lost)}."
         return "equivalent", mutant.equivalent
     if not lost:
         return "missed", "It loses no points."
@@ -386,7 +382,7 @@ def _list(problems: set[str]) -> str:
 
 
 def _table(verdicts: list[tuple[Mutant, str]]) -> str:
-    """Return how many mutants of each problem have which verdict."""
+    """Return a table of the number of mutants per problem and verdict."""
     numbers: collections.Counter[tuple[str, str]] = collections.Counter()
     for mutant, verdict in verdicts:
         for row in (mutant.problem, "all", "by hand" if mutant.by_hand else "generated"):
@@ -396,9 +392,3 @@ def _table(verdicts: list[tuple[Mutant, str]]) -> str:
     for row in (*rows, "by hand", "generated", "all"):
         lines.append(f"{row:<10}" + "".join(f"{numbers[row, v]:>12}" for v in VERDICTS))
     return "\n".join(lines)
-
-
-def _print(text: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(text)

@@ -1,6 +1,6 @@
-"""What people get to see of a grading: Gradescope's results.json, a table, a row of a CSV file.
+"""Report a grading as Gradescope's results.json, a table or a row of a CSV file.
 
-Source: "Autograder Specifications", gradescope-autograders.readthedocs.io, for the keys.
+Source of the keys: "Autograder Specifications", gradescope-autograders.readthedocs.io.
 """
 
 import json
@@ -22,8 +22,8 @@ WIDTH = 80
 def to_gradescope(report: Report) -> dict[str, Any]:
     """Return the content of results.json.
 
-    Hidden cases are shown when the grades are published. Until then students read a hint, in the
-    text above the cases, for each hidden case that fails.
+    Hidden cases are shown when the grades are published. Until then, the text above the cases
+    gives a hint for each hidden case that fails.
     """
     tests = []
     for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
@@ -58,7 +58,7 @@ def to_gradescope(report: Report) -> dict[str, Any]:
 
 
 def write_gradescope(report: Report, path: Path) -> None:
-    """Write results.json so that at every moment a valid one is there."""
+    """Write results.json atomically."""
     text = json.dumps(to_gradescope(report), indent=1, allow_nan=False)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -78,7 +78,7 @@ def _hints(report: Report) -> list[str]:
     hints = []
     for case, verdict in zip(report.assignment.cases, report.verdicts):
         if not case.public and not verdict.passed:
-            # Not what it did: what it was expected to do would be easy to work out.
+            # Not the message, which reveals the expected result.
             hint = f"A hidden test of Problem {case.problem} fails: {case.hint}"
             hints.append(hint if not verdict.staff else verdict.message)
     return hints
@@ -97,12 +97,12 @@ def problem_scores(report: Report) -> dict[str, float]:
 
 
 def belongs_to(case: Case, problem: str) -> bool:
-    """Return whether a case is one of a problem, "1.1" of "1"."""
+    """Return whether a case belongs to a problem, such as "1.1" to "1"."""
     return f"{case.problem}.".startswith(f"{problem}.")
 
 
 def to_table(report: Report) -> str:
-    """Return a table of all cases, 80 columns wide, with what was wrong."""
+    """Return a table of all cases, 80 columns wide, with the messages of those that fail."""
     lines = []
     numbers = _numbers(report)
     for case, number, verdict in zip(report.assignment.cases, numbers, report.verdicts):
@@ -128,7 +128,7 @@ def to_table(report: Report) -> str:
 
 
 def to_row(name: str, report: Report) -> dict[str, Any]:
-    """Return a row of the CSV file: total, problems, cases, and what else there is to know."""
+    """Return a row of the CSV file: total, problems, cases, staff errors, seconds and notes."""
     row: dict[str, Any] = {"submission": name, "score": report.score}
     row |= {f"problem {problem}": score for problem, score in problem_scores(report).items()}
     for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):

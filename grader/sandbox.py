@@ -1,13 +1,13 @@
-"""Run a function on a student's code in a process of its own, and survive whatever it does.
+"""Run a function on student code in a process of its own and survive whatever it does.
 
-Each run is a fork of a parent that has imported PyTorch and never used it (threads that computed
-would not survive the fork), so it costs some milliseconds and starts from the same state. The
-child has its own session, limits on time, memory, processes and files, no network where the system
-allows, and another user where the parent is root. It can only send bytes back. Afterwards it is
-killed with everything that it started.
+Each run forks a parent that has imported PyTorch but never computed with it, since PyTorch's
+threads would not survive the fork. A run thus costs a few milliseconds and always starts from the
+same state. The child has its own session; limits on time, memory, processes and files; no network
+if the system allows that; and another user if the parent is root. It can only send bytes back.
+Afterwards it is killed with every process that it started.
 
-Made for Linux. On other systems with ``fork`` it runs with the limits that they have;
-``Isolation.gaps`` says what is missing.
+Made for Linux. Other systems with ``fork`` apply the limits that they have; ``Isolation.gaps``
+lists what is missing.
 """
 
 import ctypes
@@ -36,25 +36,25 @@ LINUX = sys.platform == "linux"
 CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 8, 36, 38
 CAP_DAC_READ_SEARCH, CAPABILITY_VERSION_3 = 2, 0x20080522
-# Users that submissions run as: this one, and the next for further graders; systemd leaves 60578 to
-# 61183 to nobody. Not always the same one: the limit on processes counts all of a user's, those of
-# other graders and containers too.
+# Submissions run as this user, those of further workers as the next ones; systemd leaves 60578 to
+# 61183 unassigned. Random, because the limit on processes counts all processes of a user, including
+# those of other graders and containers.
 FIRST_UID = 60_600 + random.SystemRandom().randrange(500)
-RESULT, TRACE = 3, 4  # file descriptors of the child: what it returns, and its stack if it crashes
-TEXT_KEPT = 20_000  # bytes of its stack and of what it prints; the rest is read and dropped
+RESULT, TRACE = 3, 4  # file descriptors of the child: its result, and its stack if it crashes
+TEXT_KEPT = 20_000  # bytes of the stack; the rest is read and dropped, as is all other output
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run may use.
+    """The limits of a run.
 
     Attributes:
-        cpu: seconds of computing; how busy the machine is does not matter.
-        wall: seconds by the clock, for code that sleeps or waits.
-        memory: bytes beyond those that the parent has mapped already.
+        cpu: seconds of CPU time, independent of the machine's load.
+        wall: seconds of wall-clock time, for code that sleeps or waits.
+        memory: bytes on top of those that the parent has mapped.
         processes: processes and threads at the same time.
-        file: bytes of the largest file.
-        result: bytes that may be sent back.
+        file: largest size of a file in bytes.
+        result: largest size of the result in bytes.
     """
 
     cpu: int = 20
@@ -70,27 +70,25 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        result: what the function returned, or None if it did not come to that.
+        result: what the function returned, or None if it did not return.
         ended: "" after a result; else "time", "result too large", "exit status N" or the name of
             a signal.
-        trace: the Python stack when its time was over or it crashed, if there was one.
-        seconds: by the clock.
+        trace: the Python stack at a timeout or crash, if there is one.
     """
 
     result: bytes | None
     ended: str
     trace: str
-    seconds: float
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """What keeps submissions apart from the grader on this machine.
+    """How submissions are isolated from the grader on this machine.
 
     Attributes:
         uid: user that submissions run as, or None for the grader's own.
-        reads_all: this user may read what only root can, because that is where Python is.
-        gaps: in words, what is missing.
+        reads_all: whether this user may read root's files, because Python is among them.
+        gaps: what is missing, in words.
     """
 
     uid: int | None
@@ -99,14 +97,14 @@ class Isolation:
 
 
 def isolate(worker: int = 0) -> Isolation:
-    """Make this process one that runs submissions; once, before its first run.
+    """Prepare this process to run submissions; call once, before the first run.
 
     Args:
-        worker: number of the process, where several grade side by side.
+        worker: index of the process among those that grade in parallel.
     """
     uid, reads_all, gaps = None, False, []
     if LINUX:
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind becomes ours to kill
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # adopts the orphans of a child, to kill them
     else:
         gaps.append(f"this is {sys.platform}, not Linux: the limits may not hold")
     if os.geteuid() == 0 and LINUX:
@@ -129,14 +127,14 @@ def run(
     files: Mapping[str, bytes],
     trusted: bool = False,
 ) -> Outcome:
-    """Call a function in a child process and return what it returned.
+    """Call a function in a child process and return the outcome.
 
     Args:
-        function: called with a folder that holds ``files``, in another that it can write to.
+        function: called with the folder of ``files``; its working directory is writable.
         isolation: of this process, from ``isolate``.
         limits: of the child.
-        files: name and content of the student's files.
-        trusted: keep the grader's user: the function runs no code of students.
+        files: content of the student's files by name.
+        trusted: keep the grader's user, because the function runs no student code.
     """
     uid = None if trusted else isolation.uid
     started = time.monotonic()
@@ -157,7 +155,7 @@ def run(
             _kill_descendants()
         result, trace = (bytes(kept[descriptor][0]) for descriptor in reading[:2])
     complete = len(result) >= 8 and len(result) - 8 == struct.unpack("<Q", result[:8])[0]
-    if ended == "time":  # what hung may go on, and even answer, when it is interrupted
+    if ended == "time":  # the signal may wake code that hung, which may then even answer
         complete = False
     if len(result) > limits.result:
         complete, ended = False, "result too large"
@@ -165,13 +163,12 @@ def run(
         result=result[8:] if complete else None,
         ended="" if complete else ended,
         trace=trace.decode(errors="replace"),
-        seconds=time.monotonic() - started,
     )
 
 
 @contextmanager
 def _workspace(files: Mapping[str, bytes], uid: int | None) -> Iterator[Path]:
-    """Make a folder with ``code``, which the child can read, and ``tmp``, which it can change."""
+    """Create a folder with ``code``, which the child can read, and ``tmp``, which it can write."""
     folder = Path(tempfile.mkdtemp(prefix="grader-"))
     try:
         folder.chmod(0o755)
@@ -191,7 +188,7 @@ def _workspace(files: Mapping[str, bytes], uid: int | None) -> Iterator[Path]:
 
 @contextmanager
 def _pipes(number: int) -> Iterator[tuple[list[int], list[int]]]:
-    """Open pipes, and close the ends that are read; the other ends are closed by ``run``."""
+    """Open pipes and close their reading ends; ``run`` closes the writing ends."""
     reading, writing = map(list, zip(*(os.pipe() for _ in range(number))))
     try:
         for descriptor in reading:
@@ -203,11 +200,11 @@ def _pipes(number: int) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, started: float) -> str:
-    """Read the pipes until the child has ended, stop it in time, and return how it ended."""
+    """Read the pipes until the child ends or its time is over, and return how it ended."""
     stopped = False
     unread = set(kept)
     while True:
-        # Not until the pipes are closed: a process that outlives the child may hold them open.
+        # Not until the pipes close: a process that outlives the child may keep them open.
         done, status, usage = os.wait4(pid, os.WNOHANG)
         for descriptor in select.select(unread, [], [], 0 if done else 0.02)[0]:
             content, size = kept[descriptor]
@@ -219,7 +216,7 @@ def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, star
             break
         if not stopped and time.monotonic() - started > limits.wall:
             stopped = True
-            os.kill(pid, signal.SIGXCPU)  # on which faulthandler writes down where it is
+            os.kill(pid, signal.SIGXCPU)  # makes faulthandler write the stack
             time.sleep(0.05)
             os.kill(pid, signal.SIGKILL)
     if stopped or usage.ru_utime + usage.ru_stime >= limits.cpu:
@@ -229,7 +226,7 @@ def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, star
 
 
 def _kill_descendants() -> None:
-    """Kill the children of this process until none is left; their orphans become children too."""
+    """Kill the children of this process until none are left; orphans of theirs become children."""
     while children := _children():
         for pid in children:
             with suppress(ProcessLookupError):
@@ -257,7 +254,7 @@ def _be_child(
     uid: int | None,
     reads_all: bool,
 ) -> None:
-    """Be the process that students' code may run in. Does not return."""
+    """Run the function in the child and exit; never returns."""
     try:
         _arrange_descriptors(*writing)
         faulthandler.enable(TRACE, all_threads=False)
@@ -282,22 +279,22 @@ def _be_child(
         result = function(folder / "code")
         with open(RESULT, "wb") as pipe:
             pipe.write(struct.pack("<Q", len(result)) + result)
-        os._exit(0)  # not sys.exit: nothing that the code registered for the end runs
-    except BaseException as error:  # an exception must not reach the code of the parent
+        os._exit(0)  # not sys.exit, which would run the code's exit handlers
+    except BaseException as error:  # no exception may reach the parent's code
         os.write(TRACE, f"{type(error).__name__}: {error}".encode()[:TEXT_KEPT])
     finally:
         os._exit(1)
 
 
 def _arrange_descriptors(result: int, trace: int, output: int) -> None:
-    """Leave open: standard input (empty), output and error (a pipe), RESULT and TRACE."""
-    # First to numbers that are free, so that none is overwritten before it is copied.
+    """Keep open: standard input (empty), output and error (a pipe), RESULT and TRACE."""
+    # To free numbers first, so that none is overwritten before it is copied.
     sources = (os.open(os.devnull, os.O_RDONLY), output, output, result, trace)
     copies = [fcntl.fcntl(source, fcntl.F_DUPFD, 64) for source in sources]
     for target, copy in enumerate(copies):
         os.dup2(copy, target)
     os.closerange(TRACE + 1, 65_536)
-    # The objects of the parent may stand for other descriptors, which are closed now.
+    # The parent's file objects may use descriptors that are closed now.
     sys.stdin, sys.stdout, sys.stderr = (
         open(number, mode, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         for number, mode in enumerate("rww")
@@ -305,8 +302,8 @@ def _arrange_descriptors(result: int, trace: int, output: int) -> None:
 
 
 def _limit(limits: Limits, uid: int | None) -> None:
-    """Set the limits of this process and of those that it will start."""
-    # Where the user is our own, its other processes count too.
+    """Set the limits of this process and of those that it starts."""
+    # If the user is our own, its other processes count too.
     tasks = 0 if uid is not None or not LINUX else _number_of_tasks(os.getuid())
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) if LINUX else 0  # pages
     for name, value in (
@@ -317,15 +314,15 @@ def _limit(limits: Limits, uid: int | None) -> None:
     ):
         with suppress(OSError, ValueError, AttributeError):  # other systems have fewer
             resource.setrlimit(getattr(resource, name), (value, value))
-    # The first value makes faulthandler write down the line, the second one ends the process.
+    # At the soft limit faulthandler writes the stack; the hard limit kills the process.
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu, limits.cpu + 1))
 
 
 def _number_of_tasks(uid: int) -> int:
-    """Return how many threads, in all processes, belong to a user."""
+    """Return a user's number of threads in all processes."""
     number = 0
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended while we were looking
+        with suppress(OSError):  # the process has ended
             if folder.stat().st_uid == uid:
                 number += len(os.listdir(folder / "task"))
     return number
@@ -343,7 +340,7 @@ def _unreadable_for(uid: int) -> str | None:
 
 
 def _change_user(uid: int, reads_all: bool = False) -> None:
-    """Become a user without privileges, except perhaps that of reading every file."""
+    """Become a user without privileges, except optionally that of reading every file."""
     if reads_all:
         _prctl(PR_SET_KEEPCAPS, 1)
     os.setgroups([])
@@ -352,7 +349,7 @@ def _change_user(uid: int, reads_all: bool = False) -> None:
     if reads_all:
         header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
         mask = 1 << CAP_DAC_READ_SEARCH
-        # Effective, permitted and inherited; a second set of three is for numbers above 31.
+        # Effective, permitted, inheritable; the second three are for capabilities above 31.
         if ctypes.CDLL(None).capset(header, struct.pack("=6I", mask, mask, 0, 0, 0, 0)) != 0:
             raise OSError("capset failed")
 

@@ -1,9 +1,9 @@
-"""What the cases of an assignment are written with, and what runs beside a student's code.
+"""Tools to write cases with; they run in the same process as student code.
 
 A case is a function of a ``Trial``. It builds parts of the submission, fills them with known
-numbers and records what they compute. The same function runs on the solution, in double precision,
-and on every submission, in single precision; ``judge`` compares the two records in another process.
-Nothing here knows an expected number.
+numbers and records what they compute. The same function runs on the solution in double precision
+and on every submission in single precision; ``judge`` compares the two records in another process.
+No expected number is known here.
 """
 
 import importlib
@@ -28,38 +28,38 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Largest difference accepted, as a share of the largest expected number. Rounding to float32 and a
-# summation in another order give up to 5e-6 here; the smallest mistake we know, GELU by its tanh
-# formula, gives 4e-4.
+# Largest accepted error, relative to the largest expected number. Rounding to float32 and another
+# order of summation give up to 5e-6 here; the smallest known mistake, the tanh approximation of
+# GELU, gives 4e-4.
 TOLERANCE = 1e-4
-# A derivative jumps where rounding crosses the kink of a ReLU, in some of the positions.
+# Some gradients jump because rounding crosses the kink of a ReLU.
 GRADIENT_TOLERANCE = 1e-3
-SKETCH = 16  # numbers that stand for a gradient with more than SMALL entries
+SKETCH = 16  # sums recorded of a gradient with more than SMALL entries
 SMALL = 4096
 
 M = TypeVar("M", bound=nn.Module)
 
 
 class Wrong(Exception):
-    """What the submission returned cannot be compared; the message is for the student."""
+    """A result of the submission cannot be compared; the message is for the student."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that is checked, for so many points.
+    """A check and its points.
 
     Attributes:
         check: records what the submission computes. The first line of its docstring is the title.
         problem: number in the assignment, such as "1.1".
         points: all or nothing.
-        file: the submitted file that it is about.
-        public: whether students see at once what was expected.
-        hint: what they see at once of a hidden case that fails.
+        file: the submitted file that it tests.
+        public: whether students see the result before the grades are published.
+        hint: what students see before that if a hidden case fails.
         stand_ins: parts of the file from other problems, such as "Linear" or "MLP._build_layers".
-            Where the case fails with the student's own, it runs again with those of the solution,
-            so that one mistake costs points once.
-        forbidden: part of the file, such as "Linear" or "Linear.forward", that must not use certain
-            names, and those names.
+            If the case fails with the student's own parts, it runs again with the solution's, so
+            that one mistake costs points once.
+        forbidden: part of the file, such as "Linear" or "Linear.forward", and the names that it
+            must not use.
     """
 
     check: Callable[["Trial"], None]
@@ -89,19 +89,19 @@ def case(
     stand_ins: tuple[str, ...] = (),
     forbidden: tuple[str, frozenset[str]] | None = None,
 ) -> Callable[[Callable[["Trial"], None]], Case]:
-    """Make a case of a function; the arguments are those of ``Case``."""
+    """Decorate a function to make it a case; the arguments are those of ``Case``."""
     return lambda check: Case(check, problem, points, file, public, hint, stand_ins, forbidden)
 
 
 class Trial:
-    """The code that is on trial, and the record of what it does.
+    """The code under test and the record of what it computes.
 
-    The submitted files are attributes, ``trial.mlp`` for ``mlp.py``, imported when first used.
+    The submitted files are attributes, ``trial.mlp`` for ``mlp.py``, imported on first use.
 
     Args:
-        folder: where the files are.
-        dtype: to compute in.
-        stand_ins: for a file, source code that defines parts of the solution by their names.
+        folder: with the submitted files.
+        dtype: of the computation.
+        stand_ins: by file and name, the source of parts of the solution.
     """
 
     def __init__(
@@ -109,12 +109,13 @@ class Trial:
     ):
         self._folder, self._dtype, self._stand_ins = folder, dtype, stand_ins
         self._items: list[tuple[str, dict[str, Any], np.ndarray]] = []
-        # The folder of the project holds files of the same names; they may be imported already.
+        # The project's folder has files of the same names, which may be imported already.
         here = Path(__file__).resolve().parent.parent
         elsewhere = [p for p in sys.path if p and Path(p).resolve() != here]
         sys.path[:] = [str(folder), *elsewhere]
         for name, module in list(sys.modules.items()):
-            if os.path.dirname(getattr(module, "__dict__", {}).get("__file__") or "") == str(here):
+            file = getattr(module, "__dict__", {}).get("__file__") or ""
+            if os.path.dirname(file) == str(here) or name.partition(".")[0] == "training":
                 del sys.modules[name]
         self._settle()
 
@@ -131,11 +132,11 @@ class Trial:
                 setattr(getattr(module, owner), method, vars(definitions[owner])[method])
             else:
                 setattr(module, part, definitions[part])
-        self._settle()  # whatever the import has changed
+        self._settle()  # the import may have changed any of this
         return module
 
     def _settle(self) -> None:
-        """Set what the results may depend on."""
+        """Set all state that results may depend on."""
         torch.set_default_dtype(self._dtype)
         torch.set_grad_enabled(True)
         torch.manual_seed(0)
@@ -143,15 +144,15 @@ class Trial:
         random.seed(0)
 
     def draw(self, *shape: int, seed: int = 0) -> Tensor:
-        """Return normally distributed numbers, the same ones everywhere and in each precision."""
+        """Return standard normal numbers, the same on every machine and in each precision."""
         numbers = np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
         return torch.from_numpy(numbers).to(self._dtype)
 
     def fill(self, what: str, module: M, seed: int = 0) -> M:
-        """Record the parameters of a module, and replace them and its statistics by known numbers.
+        """Record a module's parameters, then set them and its running statistics to known numbers.
 
-        No bias is zero and no scale is one, so that a forgotten one shows. The numbers depend on
-        the names, not on the order in which a module registers its parts.
+        No bias is zero and no scale is one, so that a missing one shows. The numbers depend on the
+        names, not on the order in which a module registers its parts.
         """
         self.record_parameters(what, module)
         with torch.no_grad():
@@ -173,8 +174,8 @@ class Trial:
     ) -> None:
         """Record a tensor of numbers.
 
-        The largest difference accepted is ``tolerance``, as a share of the largest expected number,
-        or ``absolute`` if that is more.
+        The largest accepted error is ``tolerance`` times the largest expected number, or
+        ``absolute`` if that is more.
         """
         if not isinstance(value, Tensor):
             raise Wrong(f"{what} is {_in_words(value)}; expected a tensor")
@@ -192,7 +193,7 @@ class Trial:
             raise Wrong(f"{what} is {_in_words(value)}; expected a number") from error
 
     def record_text(self, what: str, text: str) -> None:
-        """Record a text; what is expected is the same one."""
+        """Record a text; the same one is expected."""
         self._add(what, np.array(text), kind="same")
 
     def record_parameters(self, what: str, module: Any) -> None:
@@ -202,15 +203,15 @@ class Trial:
         names = [f"{name} {tuple(p.shape)}" for name, p in module.named_parameters()]
         self._add(what, np.array("\n".join(sorted(names))), kind="parameters")
 
-    def record_drawn(self, what: str, weight: Any, law: str, deviation: float) -> None:
-        """Record a random weight; expected is a "normal" or "uniform" law of mean 0."""
+    def record_drawn(self, what: str, weight: Any, distribution: str, std: float) -> None:
+        """Record a random weight; a "normal" or "uniform" distribution of mean 0 is expected."""
         if not isinstance(weight, Tensor):
             raise Wrong(f"{what} is {_in_words(weight)}; expected a tensor")
         numbers = weight.detach().cpu().numpy().astype(np.float32)
-        self._add(what, numbers, kind="drawn", law=law, deviation=deviation)
+        self._add(what, numbers, kind="drawn", distribution=distribution, std=std)
 
     def record_different(self, what: str, first: Tensor, second: Tensor) -> None:
-        """Record two tensors; expected is that they differ."""
+        """Record two tensors, which are expected to differ."""
         pair = np.stack([first.detach().cpu().numpy(), second.detach().cpu().numpy()])
         self._add(what, pair, kind="different")
 
@@ -221,18 +222,18 @@ class Trial:
         return output
 
     def differentiate(self, what: str, function: Any, *inputs: Tensor, seed: int = 0) -> None:
-        """Record the output, and the gradients of the first input and of all parameters.
+        """Record the output, and the gradients with respect to the first input and all parameters.
 
-        They are gradients of a weighted sum of the output. Of one with many entries, a few sums
-        with random signs are recorded.
+        They are gradients of a weighted sum of the output. A large gradient is recorded as a few
+        sums of its entries with random signs.
         """
         leaf = inputs[0].clone().requires_grad_()
-        # Not the leaf itself, which code that works in place could not change.
+        # Not the leaf itself, on which in-place operations are errors.
         output = function(leaf * 1, *inputs[1:])
         self.record(what, output)
         if not output.requires_grad:
             raise Wrong(f"{what} is detached; expected a tensor through which gradients flow")
-        # The same weights whatever the shape that came: a wrong shape is for the judge to name.
+        # The same weights for any shape: the judge reports a wrong one.
         weights = self.draw(max(output.numel(), 1), seed=seed + 1)[: output.numel()]
         (output * weights.reshape(output.shape)).sum().backward()
         parameters = function.named_parameters() if isinstance(function, nn.Module) else ()
@@ -245,14 +246,14 @@ class Trial:
             self.record(f"{what}: the gradient of {name}", gradient, GRADIENT_TOLERANCE)
 
     def _sketch(self, gradient: Tensor) -> Tensor:
-        """Return sums of the entries with random signs; an error in any of them shows."""
+        """Return sums of the entries with random signs; an error in any entry shows."""
         signs = np.random.RandomState(0).randint(0, 2, gradient.numel()).astype(np.float32) * 2 - 1
         signed = gradient.flatten() * torch.from_numpy(signs).to(gradient.dtype)
         return torch.stack([part.sum() for part in signed.tensor_split(SKETCH)])
 
     @contextmanager
     def without(self, operations: tuple[str, ...]) -> Iterator[None]:
-        """Refuse what computes with operations of torch whose names begin like one of these."""
+        """Refuse code that runs operations of torch whose names start with one of these."""
         seen = []
         folder = str(self._folder)
 
@@ -268,7 +269,7 @@ class Trial:
             yield
         if seen:
             name, frames = seen[0]
-            raise Wrong(f"{_place(frames)} ends in torch's own {name}; expected your own code")
+            raise Wrong(f"{_place(frames)} runs torch's own {name}; expected your own code")
 
     def _add(self, what: str, array: np.ndarray, **meta: Any) -> None:
         self._items.append((what, meta, array))
@@ -291,7 +292,7 @@ def conduct(
     stand_ins: Mapping[str, Mapping[str, str]] | None = None,
     file: str = "",
 ) -> bytes:
-    """Run a case, or only import a file, and return "R" and the record, or "E" and a message."""
+    """Run a case or only import a file; return "R" and the record, or "E" and a message."""
     trial = Trial(folder, dtype, stand_ins or {})
     try:
         if case is None:
@@ -299,13 +300,13 @@ def conduct(
         else:
             case.check(trial)
         return b"R" + trial.to_bytes()
-    except BaseException as error:  # SystemExit and KeyboardInterrupt are answers too
+    except BaseException as error:  # SystemExit and KeyboardInterrupt too
         return b"E" + explain(error, folder).encode(errors="replace")
 
 
 def explain(error: BaseException, folder: Path) -> str:
-    """Return a student's error with the line in their file, and nothing of the grader's stack."""
-    # Neither the folder nor addresses in memory are the same twice.
+    """Return a student's error with its line in their file, without the grader's stack."""
+    # The folder and memory addresses differ from run to run.
     text = re.sub(r" at 0x[0-9a-f]+", "", str(error).replace(f"{folder}/", ""))[:400]
     text = text or "no message"
     if isinstance(error, Wrong):
@@ -337,7 +338,7 @@ def explain(error: BaseException, folder: Path) -> str:
 
 
 def _place(frames: list[traceback.FrameSummary]) -> str:
-    """Return file, line, function and text of the innermost frame of a student."""
+    """Return file, line, function and text of the innermost frame in student code."""
     if not frames:
         return "your code"
     last = frames[-1]

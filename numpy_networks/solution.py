@@ -2,17 +2,17 @@
 
     python solution.py --epochs 25 --logdir exps/relu_xavier_normal
 
-answers Question 3: it trains a ResNet-18 and draws its curves, filters and feature maps. With
-``--data shapes`` it needs no download.
+trains a ResNet-18 and draws its curves, filters and feature maps (Question 3); with
+``--data shapes``, it downloads nothing.
 
 Shapes: B batch, C channels, H, W height and width, F filter size, U units, K classes.
 
 Sources:
 1. X. Glorot and Y. Bengio, "Understanding the difficulty of training deep feedforward neural
-   networks", AISTATS 2010: the xavier initialisations.
-2. K. He, X. Zhang, S. Ren and J. Sun, "Delving Deep into Rectifiers", ICCV 2015: the kaiming one.
+   networks", AISTATS 2010: Xavier initialisation.
+2. K. He, X. Zhang, S. Ren and J. Sun, "Delving Deep into Rectifiers", ICCV 2015: Kaiming's.
 3. K. He, X. Zhang, S. Ren and J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016:
-   the residual block and the network; with a 3x3 convolution of stride 1 as stem, for small images.
+   the residual block and the network, here with a 3x3 stem of stride 1 for small images.
 """
 
 import argparse
@@ -44,15 +44,14 @@ INITIALIZATIONS = ("xavier_normal", "xavier_uniform", "kaiming_normal")
 class NN:
     """A multilayer perceptron with a softmax, its loss and its backward pass, in NumPy.
 
-    Mind the letters. The sheet calls pre-activations Z and activations A; the code of the course
-    has it the other way round, and so has this class: ``A{i}`` is the affine output of layer i,
-    before the activation, and ``Z{i}`` its activation. ``Z0`` is the input and the last ``Z`` the
-    softmax.
+    Beware of the notation: the sheet calls pre-activations Z and activations A, but the course's
+    code and this class swap the letters. ``A{i}`` is the affine output of layer i and ``Z{i}`` its
+    activation. ``Z0`` is the input and the last ``Z`` the softmax.
 
     Args:
         dims: sizes of the input, of each hidden layer and of the output, two or more.
         activation: of the hidden layers, "relu", "sigmoid" or "tanh".
-        epsilon: the loss keeps probabilities this far away from 0 and 1; in (0, 0.5).
+        epsilon: in (0, 0.5); the loss clips probabilities to [epsilon, 1 - epsilon].
         lr: learning rate of ``update``.
         seed: of ``initialize_weights``; None leaves NumPy's random state as it is.
 
@@ -60,10 +59,10 @@ class NN:
         dims, epsilon, lr, seed: the arguments.
         activation_str: the name of the activation.
         n_hidden: number of hidden layers, ``len(dims) - 2``.
-        weights: ``W1``, ``b1``, ``W2``, ``b2`` and so on; there after ``initialize_weights``.
+        weights: ``W1``, ``b1``, ``W2``, ``b2`` and so on; set by ``initialize_weights``.
 
     Raises:
-        ValueError: fewer than two dims, one smaller than 1, or an epsilon out of its range.
+        ValueError: fewer than two dims, one below 1, or an epsilon out of range.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class NN:
         seed: int | None = 0,
     ):
         if len(dims) < 2 or min(dims) < 1:
-            raise ValueError(f"dims is {dims}; it must hold two sizes or more, each at least 1")
+            raise ValueError(f"dims is {dims}; it must have two sizes or more, each at least 1")
         if not 0 < epsilon < 0.5:
             raise ValueError(f"epsilon is {epsilon}; it must lie between 0 and 0.5")
         self.dims = dims
@@ -86,12 +85,12 @@ class NN:
         self.seed = seed
 
     def initialize_weights(self) -> None:
-        """Make the weights of all layers (Question 1.1).
+        """Initialise the weights of all layers (Question 1.1).
 
-        Seeds ``np.random`` with ``seed``, unless that is None. Then ``weights`` becomes a
-        dictionary with, for layer i = 1, 2, ...: ``W{i}`` (dims[i - 1], dims[i]), uniform between
-        -1 / sqrt(dims[0]) and 1 / sqrt(dims[0]), and ``b{i}`` (1, dims[i]), zeros. The bound is
-        the same for every layer, as on the sheet.
+        Seeds ``np.random`` with ``seed``, unless it is None. Then sets ``weights`` to a dictionary
+        with, for each layer i = 1, 2, ...: ``W{i}`` (dims[i - 1], dims[i]), uniform between
+        -1 / sqrt(dims[0]) and 1 / sqrt(dims[0]), and ``b{i}`` (1, dims[i]), zeros. As on the
+        sheet, all layers have the same bound.
         """
         if self.seed is not None:
             np.random.seed(self.seed)
@@ -102,7 +101,7 @@ class NN:
             self.weights[f"b{layer}"] = np.zeros((1, size_out))
 
     def relu(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
-        """Return max(x, 0) of each element; with ``grad`` the derivative by x (Question 1.2).
+        """Return max(x, 0) elementwise; with ``grad``, its derivative (Question 1.2).
 
         The derivative at 0 is 0, as in PyTorch.
         """
@@ -111,27 +110,27 @@ class NN:
         return np.maximum(x, 0)
 
     def sigmoid(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
-        """Return 1 / (1 + exp(-x)) of each element; with ``grad`` the derivative by x.
+        """Return 1 / (1 + exp(-x)) elementwise; with ``grad``, its derivative (Question 1.2).
 
-        Right for every finite x (Question 1.2).
+        Correct for every finite x.
         """
-        # Of a number that is not positive: exp(-x) itself would overflow for x = -1,000.
+        # The argument of exp is never positive: exp(-x) would overflow for x = -1,000.
         small = np.exp(-np.abs(x))
         if grad:
             return small / (1 + small) ** 2
         return np.where(x > 0, 1, small) / (1 + small)
 
     def tanh(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
-        """Return tanh(x) of each element; with ``grad`` the derivative by x.
+        """Return tanh(x) elementwise; with ``grad``, its derivative (Question 1.2).
 
-        Right for every finite x (Question 1.2).
+        Correct for every finite x.
         """
         if grad:
             return 1 - np.tanh(x) ** 2
         return np.tanh(x)
 
     def activation(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
-        """Return the function that ``activation_str`` names, or its derivative (Question 1.2).
+        """Apply the function named by ``activation_str``, or its derivative (Question 1.2).
 
         Raises:
             Exception: "Invalid activation", for an unknown name.
@@ -145,9 +144,9 @@ class NN:
         raise Exception("Invalid activation")
 
     def softmax(self, x: np.ndarray) -> np.ndarray:
-        """Return the softmax of x (..., K) over the last axis.
+        """Return the softmax of x (..., K) over the last axis (Question 1.2).
 
-        Right for every finite x (Question 1.2): softmax(x) = softmax(x - c) for a number c.
+        Correct for every finite x, since softmax(x) = softmax(x - c) for any number c.
         """
         exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
         return exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -159,9 +158,9 @@ class NN:
             x: (B, dims[0])
 
         Returns:
-            ``Z0`` (the input), ``A1``, ``Z1``, ..., ``Am``, ``Zm``, where layer i has its
-            pre-activation ``A{i}`` and its activation ``Z{i}``, both (B, dims[i]). The activation
-            of the last layer m is the softmax.
+            ``Z0`` (the input), ``A1``, ``Z1``, ..., ``Am``, ``Zm``: the pre-activation ``A{i}`` and
+            the activation ``Z{i}`` of layer i, both (B, dims[i]). The activation of the last layer
+            m is the softmax.
 
         Raises:
             ValueError: x has another shape.
@@ -179,11 +178,10 @@ class NN:
         return cache
 
     def loss(self, prediction: np.ndarray, labels: np.ndarray) -> float:
-        """Return the cross-entropy of the predictions, as the mean over the batch (Question 1.4).
+        """Return the cross-entropy of the predictions, averaged over the batch (Question 1.4).
 
         Args:
-            prediction: (B, K) probabilities, taken as ``epsilon`` where they are smaller and as
-                1 - ``epsilon`` where they are larger.
+            prediction: (B, K) probabilities, clipped to [``epsilon``, 1 - ``epsilon``].
             labels: (B, K) one-hot.
 
         Raises:
@@ -196,18 +194,18 @@ class NN:
     def backward(self, cache: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
         """Return the gradients of the cross-entropy of a softmax (Question 1.5).
 
-        The clipping of ``loss`` is left out, so that an example which is wrong for sure still has
-        a gradient.
+        The gradients ignore the clipping in ``loss``, so that confidently wrong examples still
+        have one.
 
         Args:
-            cache: of ``forward``.
+            cache: from ``forward``.
             labels: (B, K) one-hot.
 
         Returns:
             ``dAm``, ``dWm``, ``dbm``, ``dZ(m-1)``, ``dA(m-1)``, ``dW(m-1)``, ``db(m-1)``, ...,
-            ``dA1``, ``dW1``, ``db1``. ``dA{i}`` and ``dZ{i}`` (B, dims[i]) hold the gradient of
-            each example's own loss, not divided by B; ``dW{i}`` (dims[i - 1], dims[i]) and
-            ``db{i}`` (1, dims[i]) are means over the batch.
+            ``dA1``, ``dW1``, ``db1``. ``dA{i}`` and ``dZ{i}`` (B, dims[i]) are gradients of each
+            example's own loss, not divided by B; ``dW{i}`` (dims[i - 1], dims[i]) and ``db{i}``
+            (1, dims[i]) are means over the batch.
 
         Raises:
             ValueError: the labels do not have the shape of the predictions.
@@ -227,24 +225,24 @@ class NN:
         return grads
 
     def update(self, grads: dict[str, np.ndarray]) -> None:
-        """Take one step of gradient descent, of learning rate ``lr`` (Question 1.6).
+        """Take one step of gradient descent with learning rate ``lr`` (Question 1.6).
 
         Args:
-            grads: of ``backward``; ``dW{i}`` and ``db{i}`` are used.
+            grads: from ``backward``; only ``dW{i}`` and ``db{i}`` are used.
         """
         for name in self.weights:
             self.weights[name] = self.weights[name] - self.lr * grads[f"d{name}"]
 
 
 def one_hot(y: np.ndarray, n_classes: int = 10) -> np.ndarray:
-    """Return labels (B,) as rows of zeros with a one at the label, (B, n_classes).
+    """Return labels (B,) as one-hot rows (B, n_classes).
 
     Args:
         y: (B,) integers in [0, n_classes).
         n_classes: K.
 
     Raises:
-        ValueError: labels that are no integers, or out of their range.
+        ValueError: labels that are not integers or out of range.
     """
     y = np.asarray(y)
     if y.dtype.kind not in "iu":
@@ -267,7 +265,7 @@ def _check_one_hot(labels: np.ndarray, name: str, prediction: np.ndarray) -> Non
 
 
 def _check_initialized(layer: object) -> None:
-    """Raise RuntimeError unless ``initialize_weights`` was called, or weights were assigned."""
+    """Raise RuntimeError unless the layer has weights."""
     if not hasattr(layer, "weights"):
         raise RuntimeError("there are no weights yet; call initialize_weights first")
 
@@ -280,16 +278,16 @@ class Convolution2dLayer:
 
     Args:
         filter_size: F, height and width of a filter.
-        stride: pixels from a position of the filter to the next, in both directions.
+        stride: pixels from one position of the filter to the next, in both directions.
         n_units: U, number of filters.
         seed: of ``initialize_weights``; None leaves NumPy's random state as it is.
 
     Attributes:
         filter_size, stride, n_units, seed: the arguments.
-        weights: (U, F, F); there after ``initialize_weights``.
+        weights: (U, F, F); set by ``initialize_weights``.
 
     Raises:
-        ValueError: a size smaller than 1.
+        ValueError: a size below 1.
     """
 
     def __init__(
@@ -302,9 +300,9 @@ class Convolution2dLayer:
         self.seed = seed
 
     def initialize_weights(self) -> None:
-        """Make ``weights``, (U, F, F) numbers that are uniform in [0, 1) (Question 2.1).
+        """Set ``weights`` (U, F, F) to uniform numbers in [0, 1) (Question 2.1).
 
-        Seeds ``np.random`` with ``seed`` first, unless that is None.
+        Seeds ``np.random`` with ``seed`` first, unless it is None.
         """
         if self.seed is not None:
             np.random.seed(self.seed)
@@ -318,7 +316,7 @@ class Convolution2dLayer:
             x: (B, 1, H, W)
 
         Returns:
-            ``x``, and ``out`` (B, U, H', W') with H' = (H - F) // stride + 1 and W' alike.
+            ``x``, and ``out`` (B, U, H', W') with H' = (H - F) // stride + 1 and W' likewise.
 
         Raises:
             ValueError: x has another shape, or is smaller than a filter.
@@ -333,14 +331,14 @@ class Convolution2dLayer:
         return {"x": x, "out": out.reshape(batch, self.n_units, height, width)}
 
     def backward(self, cache: dict[str, np.ndarray], grad_output: np.ndarray) -> np.ndarray:
-        """Return the gradient of the loss by the weights, (U, F, F) (Question 2.2).
+        """Return the gradient of the loss with respect to the weights (Question 2.2).
 
         Args:
-            cache: of ``forward``.
-            grad_output: gradient of the loss by ``out``, (B, U, H', W').
+            cache: from ``forward``.
+            grad_output: gradient with respect to ``out``, (B, U, H', W').
 
         Returns:
-            The sum over all images and positions.
+            (U, F, F), summed over all images and positions.
 
         Raises:
             ValueError: grad_output does not have the shape of ``out``.
@@ -354,10 +352,10 @@ class Convolution2dLayer:
 
 
 class MaxPooling2dLayer:
-    """The maximum of every window of F x F pixels, which do not overlap, in NumPy.
+    """Max pooling over windows of F x F pixels that do not overlap, in NumPy.
 
-    Rows and columns at the lower and right edge that fill no window are left out, as
-    ``torch.nn.functional.max_pool2d`` does by default: their gradient is zero.
+    Rows and columns at the lower and right edge that do not fill a window are dropped, as by
+    default in ``torch.nn.functional.max_pool2d``: their gradient is zero.
 
     Args:
         filter_size: F, height and width of a window.
@@ -367,7 +365,7 @@ class MaxPooling2dLayer:
         stride: the same number.
 
     Raises:
-        ValueError: a size smaller than 1.
+        ValueError: a size below 1.
     """
 
     def __init__(self, filter_size: int = 2):
@@ -389,21 +387,21 @@ class MaxPooling2dLayer:
         """
         _check_images(x, self.filter_size)
         windows = _windows(x, self.filter_size)
-        # Side by side in memory: NumPy is ten times slower on the maximum of neighbours.
+        # The maximum over the first axis is ten times faster in NumPy than that over the last.
         candidates = windows.reshape(self.filter_size**2, *windows.shape[2:])
         return {"x": x, "out": candidates.max(axis=0)}
 
     def backward(self, cache: dict[str, np.ndarray], grad_output: np.ndarray) -> np.ndarray:
-        """Return the gradient of the loss by the input, (B, C, H, W) (Question 2.4).
+        """Return the gradient of the loss with respect to the input (Question 2.4).
 
         Args:
-            cache: of ``forward``.
-            grad_output: gradient of the loss by ``out``, (B, C, H // F, W // F).
+            cache: from ``forward``.
+            grad_output: gradient with respect to ``out``, (B, C, H // F, W // F).
 
         Returns:
-            At every pixel that is the maximum of its window the gradient of that maximum, zero
-            elsewhere. Where several pixels are the maximum, each of them receives the whole
-            gradient; PyTorch gives it to the first of them only.
+            (B, C, H, W): the gradient of each maximum at its pixel, zero elsewhere. If several
+            pixels of a window are maximal, each receives the whole gradient; PyTorch gives it to
+            the first only.
 
         Raises:
             ValueError: grad_output does not have the shape of ``out``.
@@ -418,7 +416,7 @@ class MaxPooling2dLayer:
 def _columns(x: np.ndarray, filter_size: int, stride: int) -> np.ndarray:
     """Return the pixels of x (B, 1, H, W) under a filter at each position, (B, F, F, H', W').
 
-    They turn a convolution into a product of matrices (K. Chellapilla et al., "High Performance
+    They turn a convolution into a matrix product (K. Chellapilla et al., "High Performance
     Convolutional Neural Networks for Document Processing", 2006).
     """
     windows = sliding_window_view(x[:, 0], (filter_size, filter_size), axis=(1, 2))
@@ -434,14 +432,14 @@ def _windows(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def _check_sizes(**sizes: int) -> None:
-    """Raise ValueError for a size that is smaller than 1."""
+    """Raise ValueError for a size below 1."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} is {size}; it must be at least 1")
 
 
 def _check_images(x: np.ndarray, smallest: int, channels: int | None = None) -> None:
-    """Raise ValueError unless x is (B, C, H, W), with so many channels and pixels."""
+    """Raise ValueError unless x is (B, C, H, W) with ``channels`` and H, W >= ``smallest``."""
     shape = np.shape(x)
     if len(shape) != 4 or (channels or shape[1]) != shape[1] or min(shape[2:]) < smallest:
         raise ValueError(
@@ -455,7 +453,7 @@ def _check_gradient(cache: dict[str, np.ndarray], grad_output: np.ndarray) -> No
     if np.shape(grad_output) != cache["out"].shape:
         raise ValueError(
             f"grad_output has shape {np.shape(grad_output)}; "
-            f"it must be that of the output, {cache['out'].shape}"
+            f"it must have that of the output, {cache['out'].shape}"
         )
 
 
@@ -468,14 +466,14 @@ class ResidualBlock(nn.Module):
     Args:
         in_channels: of the input.
         channels: of the output.
-        conv_stride: of the first convolution and of the residual connection.
+        conv_stride: stride of the first convolution and of the residual connection.
         activation_str: "relu" or "tanh".
         initialization: of the two convolutions, "xavier_normal", "xavier_uniform" or
-            "kaiming_normal". The convolution of the residual connection keeps PyTorch's own.
+            "kaiming_normal". That of the residual connection keeps PyTorch's default.
 
     Attributes:
-        conv1, bn1, conv2, bn2: the layers, without biases in the convolutions.
-        residual_connection: what ``residual`` returns.
+        conv1, bn1, conv2, bn2: the layers; the convolutions have no bias.
+        residual_connection: the layers from ``residual``.
 
     Raises:
         Exception: "Invalid initialization", for an unknown name.
@@ -509,7 +507,7 @@ class ResidualBlock(nn.Module):
                 raise Exception("Invalid initialization")
 
     def activation(self, input: Tensor) -> Tensor:
-        """Apply the function that ``activation_str`` names to each element (Question 3.1).
+        """Apply the function named by ``activation_str`` to each element (Question 3.1).
 
         Raises:
             Exception: "Invalid activation", for an unknown name.
@@ -519,8 +517,8 @@ class ResidualBlock(nn.Module):
     def residual(self, in_channels: int, channels: int, conv_stride: int = 1) -> nn.Sequential:
         """Return the residual connection (Question 3.1).
 
-        Where the block changes the shape, it is a 1x1 convolution with the stride of the block,
-        without padding and bias, and a batch norm; else it is an empty ``nn.Sequential``.
+        If the block changes the shape, it is a 1x1 convolution with the block's stride, without
+        padding or bias, and a batch norm; otherwise it is an empty ``nn.Sequential``.
         """
         if conv_stride == 1 and in_channels == channels:
             return nn.Sequential()
@@ -532,8 +530,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, channels, H', W'), H' = ceil(H / conv_stride).
 
-        Each convolution is followed by its batch norm. The first activation comes between the two
-        convolutions, the second one after the residual connection is added (Question 3.1).
+        A batch norm follows each convolution. The first activation is between the two
+        convolutions, the second after the residual connection is added (Question 3.1).
         """
         out = self.activation(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
@@ -572,7 +570,7 @@ class ResNet18(nn.Module):
         self.linear = nn.Linear(512, self.n_classes)
 
     def activation(self, input: Tensor) -> Tensor:
-        """Apply the function that ``activation_str`` names to each element.
+        """Apply the function named by ``activation_str`` to each element.
 
         Raises:
             Exception: "Invalid activation", for an unknown name.
@@ -582,8 +580,8 @@ class ResNet18(nn.Module):
     def _create_layer(self, in_channels: int, channels: int, conv_stride: int = 1) -> nn.Sequential:
         """Return two residual blocks (Question 3.2).
 
-        The first one changes the channels and has the stride. Both have the activation and the
-        initialization of this network.
+        The first block changes the channels and has the stride. Both have the activation and
+        initialization of the network.
         """
         options = {"activation_str": self.activation_str, "initialization": self.initialization}
         return nn.Sequential(
@@ -620,7 +618,7 @@ def _activate(name: str, input: Tensor) -> Tensor:
 
 
 class _Images(Dataset):
-    """Images (N, 3, 32, 32) uint8 and labels (N,) int64, which leave in [0, 1], a batch at once."""
+    """Images (N, 3, 32, 32) uint8, scaled to [0, 1] batch by batch, and labels (N,) int64."""
 
     def __init__(self, images: Tensor, labels: Tensor):
         self.images, self.labels = images, labels
@@ -638,30 +636,30 @@ class _Images(Dataset):
 def get_cifar10(
     data: str = "cifar10", data_dir: str | PathLike[str] = "data", subset: int | None = None
 ) -> tuple[DataLoader, DataLoader]:
-    """Return loaders of the training and the validation images, 128 a batch.
+    """Return loaders of the training and validation images, 128 per batch.
 
-    As on the sheet, the test split of CIFAR-10 validates and all other images train. What is
-    chosen by the validation accuracy, as in Question 3.7, is thus chosen on the test split, and
-    its accuracy is no estimate for new images.
+    As on the sheet, the validation images are the test split of CIFAR-10. Choosing by validation
+    accuracy, as in Question 3.7, thus chooses on the test split, and the accuracy of the choice
+    does not estimate that on new images.
 
     Args:
         data: "cifar10", which torchvision downloads, or another source of the project's
-            ``data.load_data``: "shapes" or the path of an .npz file.
-        data_dir: where CIFAR-10 is kept.
-        subset: keep the first so many images of each of the two.
+            ``load_data``: "shapes" or the path of an .npz file.
+        data_dir: folder of CIFAR-10.
+        subset: use the first ``subset`` images of each split only.
 
     Returns:
-        Loaders of images (B, 3, 32, 32) in [0, 1] and labels (B,); the first one shuffles.
+        Loaders of images (B, 3, 32, 32) in [0, 1] and labels (B,); the training loader shuffles.
 
     Raises:
-        ValueError: unknown source, a file of another content, or labels of more than 10 classes.
+        ValueError: unknown source, a file with invalid content, or more than 10 classes.
         OSError: data that cannot be read or downloaded.
     """
     train, val = _read_cifar10(Path(data_dir)) if data == "cifar10" else _read_other(data)
     if max(int(labels.max()) for _, labels in (train, val)) >= 10:
-        raise ValueError(f"{data} has labels above 9; ResNet18 knows 10 classes")
+        raise ValueError(f"{data} has labels above 9; ResNet18 has 10 classes")
     train, val = (_Images(images[:subset], labels[:subset]) for images, labels in (train, val))
-    # default_convert leaves a batch as it is; the default would take it apart first.
+    # default_convert returns the batch as it is; the default would collate it again.
     return (
         DataLoader(train, BATCH_SIZE, shuffle=True, collate_fn=default_convert),
         DataLoader(val, BATCH_SIZE, collate_fn=default_convert),
@@ -676,7 +674,7 @@ def _read_cifar10(data_dir: Path) -> list[tuple[Tensor, Tensor]]:
         splits = [CIFAR10(data_dir, train=train, download=True) for train in (True, False)]
     except (ImportError, OSError, RuntimeError) as error:
         raise OSError(
-            f"CIFAR-10 cannot be read with torchvision into {data_dir} ({error}); "
+            f"CIFAR-10 cannot be downloaded to or read from {data_dir} with torchvision ({error}); "
             'data="shapes" needs no download'
         ) from error
     return [
@@ -686,16 +684,16 @@ def _read_cifar10(data_dir: Path) -> list[tuple[Tensor, Tensor]]:
 
 
 def _read_other(source: str) -> list[tuple[Tensor, Tensor]]:
-    """Return the same of another source of ``data.py``, beside this file or one folder above."""
+    """Return the same for another source, read by ``training`` in this folder or the one above."""
     here = Path(__file__).resolve().parent
-    places = [place for place in (here, here.parent) if (place / "data.py").is_file()]
-    if not places:
-        raise OSError(f"data={source!r} needs data.py, which is not in {here} or {here.parent}")
-    sys.path.insert(0, str(places[0]))
+    folder = next((f for f in (here, here.parent) if (f / "training" / "data.py").is_file()), None)
+    if folder is None:
+        raise OSError(f"data={source!r} needs the folder training in {here} or {here.parent}")
+    sys.path.insert(0, str(folder))
     try:
-        from data import load_data
+        from training.data import load_data
     finally:
-        sys.path.remove(str(places[0]))
+        sys.path.remove(str(folder))
     loaded = load_data(source)
     train = [
         torch.cat(pair) for pair in zip(vars(loaded.train).values(), vars(loaded.val).values())
@@ -717,15 +715,15 @@ def train_loop(
     """Train for one epoch, in training mode (Question 3.3).
 
     Args:
-        epoch: its number, for messages.
-        model: maps images to logits; the batches are moved to its device.
+        epoch: number of the epoch, for messages.
+        model: maps images to logits; batches are moved to its device.
         train_loader: yields images and labels.
         criterion: maps logits and labels to the mean loss of a batch.
-        optimizer: of the parameters of the model.
+        optimizer: of the model's parameters.
 
     Returns:
-        Accuracy, as a fraction, and loss: means over all images, each as it was before the step
-        of its own batch. An image counts the same in a last batch that is smaller.
+        Accuracy, as a fraction, and loss: means over all images, each measured before the step of
+        its batch. Images of a smaller last batch have the same weight.
 
     Raises:
         ValueError: the loader is empty.
@@ -753,14 +751,14 @@ def train_loop(
 def valid_loop(
     epoch: int, model: nn.Module, val_loader: Loader, criterion: Criterion
 ) -> tuple[float, float]:
-    """Measure the model, in evaluation mode, and change nothing in it (Question 3.3).
+    """Evaluate the model in evaluation mode, without changing it (Question 3.3).
 
     Args:
-        epoch: its number, for messages.
+        epoch: number of the epoch, for messages.
         model, val_loader, criterion: as in ``train_loop``.
 
     Returns:
-        Accuracy, as a fraction, and loss, as means over all images.
+        Accuracy, as a fraction, and loss: means over all images.
 
     Raises:
         ValueError: the loader is empty.
@@ -781,7 +779,7 @@ def valid_loop(
 
 # ---------------------------------------------------------------- Questions 3.4 to 3.6: figures
 
-SHOWN = 32  # filters of a layer in a figure, the same ones as filters and as feature maps
+SHOWN = 32  # filters of a layer that are drawn, with their feature maps
 CURVES = ("train_losses", "valid_losses", "train_accs", "valid_accs")
 
 
@@ -791,9 +789,9 @@ def draw_curves(
     """Draw loss and accuracy over the epochs (Question 3.4).
 
     Args:
-        history: "train_losses", "valid_losses", "train_accs" and "valid_accs", an entry an epoch.
-        path: of the figure; its folder is made if it does not exist.
-        data_name: what was trained on, for the title.
+        history: "train_losses", "valid_losses", "train_accs" and "valid_accs", one entry per epoch.
+        path: of the figure; its folder is created if needed.
+        data_name: name of the training data, for the title.
     """
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     figure.suptitle(f"ResNet-18 on {data_name}")
@@ -820,14 +818,14 @@ def draw_filters(
     last_path: str | PathLike[str],
     trained_on: str,
 ) -> None:
-    """Draw filters of the first and of the last convolution (Question 3.5).
+    """Draw filters of the first and the last convolution (Question 3.5).
 
-    The first ones have three channels and are shown in colour. Of the last ones, with 512 channels
-    each, the channel with the largest weights is shown.
+    Those of the first have three channels and are drawn in colour. Those of the last have 512
+    channels; the one with the largest norm is drawn.
 
     Args:
-        model: of which.
-        first_path, last_path: of the two figures; folders are made if they do not exist.
+        model: the network.
+        first_path, last_path: of the two figures; folders are created if needed.
         trained_on: name of the data, for the titles.
     """
     first = model.get_first_conv_layer_filters()[:SHOWN]  # (32, 3, 3, 3)
@@ -851,9 +849,7 @@ def draw_filters(
     for ax, weight in zip(axes, strongest):
         shown = ax.imshow(weight, cmap="RdBu_r", vmin=-limit, vmax=limit)
     figure.colorbar(shown, ax=axes, label="weight", shrink=0.8)
-    figure.supxlabel(
-        "3 x 3 weights of the one input channel, of 512, that is strongest in a filter"
-    )
+    figure.supxlabel("3 x 3 weights of each filter for the strongest of its 512 input channels")
     _save(figure, last_path)
 
 
@@ -864,12 +860,12 @@ def draw_feature_maps(
     last_path: str | PathLike[str],
     trained_on: str,
 ) -> None:
-    """Draw what the same filters make of one image (Question 3.6).
+    """Draw the feature maps of the same filters for one image (Question 3.6).
 
     Args:
-        model: of which; it is put into evaluation mode.
-        vis_image: (3, 32, 32) in [0, 1], the image.
-        first_path, last_path: of the two figures; folders are made if they do not exist.
+        model: the network; it is set to evaluation mode.
+        vis_image: the image, (3, 32, 32) in [0, 1].
+        first_path, last_path: of the two figures; folders are created if needed.
         trained_on: name of the data, for the titles.
 
     Raises:
@@ -895,10 +891,10 @@ def draw_feature_maps(
 
 @torch.no_grad()
 def feature_maps(model: ResNet18, vis_image: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the first and the last convolution make of one image.
+    """Return the feature maps of the first and the last convolution for one image.
 
     Args:
-        model: of which; it is put into evaluation mode.
+        model: the network; it is set to evaluation mode.
         vis_image: (3, H, W) in [0, 1].
 
     Returns:
@@ -924,7 +920,7 @@ def feature_maps(model: ResNet18, vis_image: Tensor) -> tuple[np.ndarray, np.nda
 
 
 def _grid(title: str, with_image: bool = False) -> tuple[Figure, list]:
-    """Return a figure with numbered axes for 32 filters, and one for an image before them."""
+    """Return a figure with numbered axes for the filters, and before them one for an image."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     figure.suptitle(title)
     columns = SHOWN // 4 + with_image
@@ -938,16 +934,16 @@ def _grid(title: str, with_image: bool = False) -> tuple[Figure, list]:
 
 
 def _save(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a figure, and make its folder if need be."""
+    """Write a figure; its folder is created if needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
 
-# ---------------------------------------------------------------- Question 3, as a program
+# ---------------------------------------------------------------- Question 3: the program
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, without the usage in front of it."""
+    """Reports an error in one line, without the usage."""
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -984,26 +980,24 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SOURCE",
         help="cifar10 (downloaded), shapes (drawn, needs no network) or the path of an .npz file",
     )
-    parser.add_argument("--data_dir", default="data", metavar="DIR", help="where cifar10 is kept")
-    parser.add_argument(
-        "--subset", type=_positive_int, metavar="N", help="use N images of each split only"
-    )
-    parser.add_argument("--epochs", type=_positive_int, default=25, metavar="N", help="how many")
-    parser.add_argument("--lr", type=_positive, default=1e-3, metavar="X", help="of Adam")
+    parser.add_argument("--data_dir", default="data", metavar="DIR", help="folder of cifar10")
+    parser.add_argument("--subset", type=_positive_int, metavar="N", help="use N images per split")
+    parser.add_argument("--epochs", type=_positive_int, default=25, metavar="N", help="of training")
+    parser.add_argument("--lr", type=_positive, default=1e-3, metavar="X", help="learning rate")
     parser.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="of the network")
     parser.add_argument(
         "--initialization", choices=INITIALIZATIONS, default="xavier_normal", help="of the blocks"
     )
-    parser.add_argument("--seed", type=_positive_int, default=42, metavar="N", help="of all draws")
+    parser.add_argument("--seed", type=_positive_int, default=42, metavar="N", help="random seed")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     parser.add_argument(
-        "--logdir", type=Path, default=Path("exps/numpy_networks"), metavar="DIR", help="of results"
+        "--logdir", type=Path, default=Path("exps/numpy_networks"), metavar="DIR", help="results"
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run from the command line and return the exit status: 2 for a mistake of the user's."""
+    """Run the command line and return its exit status: 2 for an error of the user."""
     args = make_parser().parse_args(argv)
     try:
         run(args)
@@ -1024,12 +1018,12 @@ def run(args: argparse.Namespace) -> None:
     ``features_first.png`` and ``features_last.png`` into ``args.logdir``.
 
     Raises:
-        ValueError, OSError: as ``get_cifar10``; an unknown device; a folder that has a run already.
-        FloatingPointError: the loss is no longer finite.
+        ValueError, OSError: as ``get_cifar10``; an unknown device; a folder that contains a run.
+        FloatingPointError: the loss is not finite.
     """
     results_path = args.logdir / "results.json"
     if results_path.exists():
-        raise ValueError(f"{results_path} exists already; choose another --logdir")
+        raise ValueError(f"{results_path} already exists; choose another --logdir")
     device = _pick_device(args.device)
     torch.manual_seed(args.seed)
     train_loader, val_loader = get_cifar10(args.data, args.data_dir, args.subset)
@@ -1043,7 +1037,7 @@ def run(args: argparse.Namespace) -> None:
         f"{args.initialization}, on {device}; {data_name}: {len(train_loader.dataset):,} images "
         f"train, {len(val_loader.dataset):,} validate"
     )
-    args.logdir.mkdir(parents=True, exist_ok=True)  # better now than after an hour
+    args.logdir.mkdir(parents=True, exist_ok=True)  # fails before the training, not after it
     history = {name: [] for name in CURVES}
     for epoch in range(1, args.epochs + 1):
         started = time.perf_counter()
@@ -1073,7 +1067,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _pick_device(name: str) -> torch.device:
-    """Return the device of this name, the best one there is for "auto"."""
+    """Return the device of this name, or for "auto" the best one available."""
     if name == "auto":
         has_mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"

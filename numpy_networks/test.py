@@ -2,10 +2,10 @@
 
     python test.py                      all tests
     python test.py TestForward          one class
-    python test.py TestLoss.test_name   one test, by the name beside FAIL or ERROR
+    python test.py TestLoss.test_name   one test, by the name after FAIL or ERROR
 
-They are basic: the tests on Gradescope look at more. They need NumPy and PyTorch, use no data and
-take some seconds. PyTorch computes what is expected in Questions 1 and 2.
+These tests are basic: those on Gradescope check more. They need NumPy and PyTorch, use no data and
+take a few seconds. PyTorch computes the expected numbers of Questions 1 and 2.
 
 Shapes: B batch, C channels, H, W height and width, K classes.
 """
@@ -24,17 +24,17 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-# unittest leaves the frames of a module with this name out of its tracebacks. What remains is the
+# unittest omits the frames of a module with this name from its tracebacks. What remains is the
 # message of a failed check, or the lines of your own code that raised an error.
 __unittest = True
 
-# Largest difference accepted, as a share of the largest expected number (or of 1): rounding in
-# single precision gives 1e-6 here.
+# Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
+# gives 1e-6 here.
 TOLERANCE = 1e-4
 
-# Outputs of right models and then derivatives by their inputs, both as `summary` has them, for the
-# parameters of `filled` and the inputs of `sample`. They were computed in float64 and agree with
-# torchvision's network; they are rounded to 5 decimals.
+# Outputs of correct models and gradients with respect to their inputs, as `summary` returns them,
+# for the parameters of `filled` and the inputs of `sample`. They were computed in float64, agree
+# with torchvision's network and are rounded to 5 decimals.
 STORED = {
     "ResidualBlock(3, 3)": (
         [[13.81918, 31.39148, 27.73271], [4.37644, 12.827, 8.46867]],
@@ -66,7 +66,7 @@ STORED = {
 
 
 class Submitted:
-    """Your file. It is imported when a test asks for something that is in it."""
+    """Your file, imported when a test first uses it."""
 
     def __getattr__(self, attribute):
         try:
@@ -81,7 +81,7 @@ solution = Submitted()
 
 
 def pattern(name, shape, mean=0.0, spread=1.0):
-    """Return numbers in mean ± spread that look random but depend on name and shape alone."""
+    """Return pseudorandom numbers in mean ± spread that depend only on name and shape."""
     prime = 1_000_003
     index = torch.arange(math.prod(shape))
     phase = zlib.crc32(name.encode()) % prime
@@ -96,11 +96,11 @@ def array(name, *shape):
 
 
 def filled(model):
-    """Replace what the constructor drew by known numbers; no bias is zero."""
+    """Set the parameters to known numbers; no bias is zero."""
     for name, tensor in model.state_dict().items():
         if not tensor.is_floating_point():
             continue
-        if tensor.ndim > 1:  # the variance 1 / fan_in keeps the outputs of all layers near 1
+        if tensor.ndim > 1:  # variance 1 / fan_in keeps the outputs of all layers near 1
             spread = math.sqrt(3 / math.prod(tensor.shape[1:]))
             tensor.copy_(pattern(name, tensor.shape, spread=spread))
         else:
@@ -116,7 +116,7 @@ def sample(*shape):
 
 
 def summary(tensor):
-    """Sum feature maps over their positions, and the logits of neighbouring classes."""
+    """Sum feature maps over their positions, or the logits of neighbouring classes."""
     return tensor.sum((2, 3)) if tensor.ndim == 4 else tensor.reshape(-1, 5, 2).sum(2)
 
 
@@ -125,7 +125,7 @@ def fail(message):
 
 
 def assert_close(found, expected, what, tolerance=TOLERANCE):
-    """Fail at the entry that differs most. NaN differs from everything."""
+    """Fail at the entry with the largest error. NaN differs from everything."""
     if isinstance(found, torch.Tensor):
         found = found.detach().numpy()
     if not isinstance(found, (np.ndarray, float, int, np.number)):
@@ -153,9 +153,9 @@ def assert_entries(found, names, what):
 def assert_uniform(weights, low, high, what):
     """Fail if numbers were not drawn uniformly from [low, high).
 
-    Compares the share of the numbers below x with its expectation, at every x. The limit is that of
-    Dvoretzky, Kiefer, Wolfowitz and Massart: n independent draws from the right law exceed it with
-    a probability of 1e-8 at most.
+    Compares the empirical distribution function with the expected one. The limit is that of
+    Dvoretzky, Kiefer, Wolfowitz and Massart: independent draws from the expected distribution
+    exceed it with a probability of at most 1e-8.
     """
     drawn = np.sort(np.asarray(weights, dtype=float), axis=None)
     expected = np.clip((drawn - low) / (high - low), 0, 1)
@@ -188,7 +188,7 @@ def assert_same_as_stored(model, inputs, what):
         fail(f"{what} of 2 images returns the shape {tuple(output.shape)}; expected (2, 10)")
     (output * pattern("weights", output.shape)).sum().backward()
     assert_close(summary(output), STORED[what][0], f"{what}: the output for stored parameters")
-    wide = 10 * TOLERANCE  # a derivative jumps where rounding crosses the kink of a ReLU
+    wide = 10 * TOLERANCE  # gradients jump where rounding crosses the kink of a ReLU
     gradient = summary(inputs.grad)
     assert_close(gradient, STORED[what][1], f"{what}: the gradient of the input", wide)
 
@@ -200,7 +200,7 @@ class Problem(unittest.TestCase):
         torch.manual_seed(0)
 
     def __str__(self):
-        return f"{type(self).__name__}.{self._testMethodName}"  # what `python test.py` takes
+        return f"{type(self).__name__}.{self._testMethodName}"  # as in `python test.py NAME`
 
 
 # ---------------------------------------------------------------- Question 1
@@ -217,20 +217,20 @@ def network(dims=(7, 6, 5, 4), **options):
 
 
 def labels_of(batch, classes):
-    """Return class indices and the same as one-hot rows."""
+    """Return class indices, and the same labels as one-hot rows."""
     labels = torch.arange(batch) * 3 % classes
     return labels, F.one_hot(labels, classes).double().numpy()
 
 
 def torch_network(model, x, labels):
-    """Return the cache of a network and its gradients, by PyTorch."""
+    """Return the cache and gradients of a network, computed by PyTorch."""
     weights = {n: torch.tensor(w, requires_grad=True) for n, w in model.weights.items()}
     cache, last = {"Z0": torch.tensor(x)}, model.n_hidden + 1
     for layer in range(1, last + 1):
         affine = cache[f"Z{layer - 1}"] @ weights[f"W{layer}"] + weights[f"b{layer}"]
         hidden = getattr(torch, model.activation_str)(affine)
         cache |= {f"A{layer}": affine, f"Z{layer}": hidden if layer < last else affine.softmax(1)}
-    # By the sum, each example has the gradient of its own loss.
+    # With the sum, each example has the gradient of its own loss.
     wanted = [name for name in cache if name not in ("Z0", f"Z{last}")]
     loss = F.cross_entropy(cache[f"A{last}"], labels, reduction="sum")
     inputs = [*weights.values(), *(cache[name] for name in wanted)]
@@ -256,14 +256,14 @@ class TestInitializeWeights(Problem):
             assert_close(model.weights[f"b{layer}"], np.zeros((1, size_out)), f"b{layer}", 0)
 
     def test_weights_are_uniform(self):
-        """Each layer is drawn from the same interval, which depends on the size of the input."""
+        """All weights are uniform in the same interval, which depends on the size of the input."""
         model = solution.NN(dims=(100, 200, 80))
         model.initialize_weights()
         for name in ("W1", "W2"):
             assert_uniform(model.weights[name], -0.1, 0.1, f"NN((100, 200, 80)): {name}")
 
-    def test_the_seed_decides(self):
-        """The same seed makes the same weights, another seed makes others."""
+    def test_weights_depend_on_the_seed(self):
+        """The same seed gives the same weights, another seed gives others."""
         found = []
         for seed in (1, 1, 2):
             model = solution.NN(dims=(9, 8, 5), seed=seed)
@@ -278,15 +278,15 @@ class TestActivations(Problem):
     """Problem 1.2"""
 
     def test_relu(self):
-        """relu and its derivative."""
+        """relu and its derivative equal those of torch."""
         self.check("relu")
 
     def test_sigmoid(self):
-        """sigmoid and its derivative."""
+        """sigmoid and its derivative equal those of torch."""
         self.check("sigmoid")
 
     def test_tanh(self):
-        """tanh and its derivative."""
+        """tanh and its derivative equal those of torch."""
         self.check("tanh")
 
     def check(self, name):
@@ -298,14 +298,14 @@ class TestActivations(Problem):
         assert_close(getattr(network(), name)(x.copy(), grad=True), slope, f"{name}(x, grad=True)")
 
     def test_activation_selects_by_name(self):
-        """activation is the function that activation_str names."""
+        """activation applies the function named by activation_str."""
         x = 4 * array("x", 6, 5)
         for name in ("relu", "sigmoid", "tanh"):
             model, expected = network(activation=name), getattr(torch, name)(torch.tensor(x))
             assert_close(model.activation(x.copy()), expected, f"activation(x) for {name!r}")
 
     def test_softmax_equals_that_of_torch(self):
-        """softmax normalises each row, also one of large numbers."""
+        """softmax normalises each row, even of large numbers."""
         for scale in (1, 1000):
             x = scale * array("x", 4, 6)
             expected = torch.tensor(x).softmax(dim=-1)
@@ -316,7 +316,7 @@ class TestForward(Problem):
     """Problem 1.3"""
 
     def test_forward_returns_all_layers(self):
-        """A and Z of each layer are those of torch, for several networks."""
+        """A and Z of each layer equal those of torch, for several networks."""
         for dims, name in (
             ((7, 6, 5, 4), "relu"),
             ((5, 3, 4), "tanh"),
@@ -343,7 +343,7 @@ class TestLoss(Problem):
             found = network().loss(prediction, one_hot)
             assert_close(found, expected, f"The loss of predictions {(batch, classes)}", 1e-6)
 
-    def test_loss_of_a_wrong_and_sure_prediction_is_finite(self):
+    def test_loss_of_a_confident_mistake_is_finite(self):
         """A probability of 0 counts as epsilon."""
         found = network(epsilon=1e-4).loss(np.array([[1.0, 0, 0]]), np.array([[0.0, 1, 0]]))
         assert_close(found, -math.log(1e-4), "The loss of a probability of 0", 1e-6)
@@ -353,7 +353,7 @@ class TestBackward(Problem):
     """Problem 1.5"""
 
     def test_gradients_equal_those_of_torch(self):
-        """All gradients are those of torch; dW and db are means over the batch."""
+        """All gradients equal those of torch; dW and db are means over the batch."""
         for dims, name in (
             ((7, 6, 5, 4), "relu"),
             ((5, 3, 4), "tanh"),
@@ -385,14 +385,14 @@ class TestNumPyOnly(Problem):
     """Problems 1.2 and 2.1"""
 
     def test_no_torch_in_questions_1_and_2(self):
-        """Neither the MLP nor the two layers use torch."""
-        network().relu(array("x", 2, 2))  # one that is not written yet does not pass
+        """The MLP and the two layers do not use torch."""
+        network().relu(array("x", 2, 2))  # a handout must not pass
         convolution().forward(array("x", 1, 1, 4, 4))
         for name in ("NN", "Convolution2dLayer", "MaxPooling2dLayer"):
             source = inspect.getsource(getattr(solution, name))
             for node in ast.walk(ast.parse(source)):
                 if isinstance(node, ast.Name) and node.id == "torch":
-                    fail(f"{name} uses torch, in its line {node.lineno}; expected NumPy alone")
+                    fail(f"{name} uses torch, in its line {node.lineno}; expected NumPy only")
 
 
 # ---------------------------------------------------------------- Question 2
@@ -411,7 +411,7 @@ class TestConvolution(Problem):
     """Problem 2.1"""
 
     def test_filters_are_uniform(self):
-        """initialize_weights draws numbers between 0 and 1, the same ones for the same seed."""
+        """initialize_weights draws uniform numbers in [0, 1), equal for equal seeds."""
         layer = solution.Convolution2dLayer()
         layer.initialize_weights()
         if np.shape(layer.weights) != (64, 3, 3):
@@ -419,10 +419,10 @@ class TestConvolution(Problem):
         assert_uniform(layer.weights, 0, 1, "The weights of Convolution2dLayer()")
         first = np.array(layer.weights)
         layer.initialize_weights()
-        assert_close(layer.weights, first, "What the same seed draws again", 0)
+        assert_close(layer.weights, first, "The weights drawn again with the same seed", 0)
 
     def test_forward_equals_conv2d(self):
-        """The output is that of torch, for several filters and strides."""
+        """The output equals that of torch, for several filters and strides."""
         for arguments, shape in SETTINGS:
             layer, x = convolution(*arguments), array("x", *shape)
             weights = torch.tensor(layer.weights)[:, None]
@@ -437,7 +437,7 @@ class TestConvolutionBackward(Problem):
     """Problem 2.2"""
 
     def test_gradient_equals_that_of_conv2d(self):
-        """The gradient by the weights is that of torch, for several filters and strides."""
+        """The gradient of the weights equals that of torch, for several filters and strides."""
         for arguments, shape in SETTINGS:
             layer, x = convolution(*arguments), array("x", *shape)
             weights = torch.tensor(layer.weights[:, None], requires_grad=True)
@@ -452,7 +452,7 @@ class TestMaxPooling(Problem):
     """Problem 2.3"""
 
     def test_forward_equals_max_pool2d(self):
-        """The output is that of torch, for several windows."""
+        """The output equals that of torch, for several windows."""
         for size, shape in ((2, (3, 4, 6, 6)), (3, (2, 2, 6, 9)), (2, (1, 64, 30, 30))):
             x = array("x", *shape) - 2
             found = solution.MaxPooling2dLayer(size).forward(x.copy())
@@ -465,7 +465,7 @@ class TestMaxPoolingBackward(Problem):
     """Problem 2.4"""
 
     def test_gradient_equals_that_of_max_pool2d(self):
-        """The gradient by the input is that of torch, where each window has one maximum."""
+        """The gradient of the input equals that of torch if each window has one maximum."""
         for size, shape in ((2, (3, 4, 6, 6)), (3, (2, 2, 6, 9)), (2, (1, 64, 30, 30))):
             x = array("x", *shape)
             leaf = torch.tensor(x, requires_grad=True)
@@ -477,7 +477,7 @@ class TestMaxPoolingBackward(Problem):
             assert_close(found, expected, f"MaxPooling2dLayer({size}): the gradient")
 
     def test_all_maxima_of_a_window_receive_the_gradient(self):
-        """Where two pixels are the largest, both have the whole gradient."""
+        """If two pixels are maximal, each receives the whole gradient."""
         x = np.array([[[[1.0, 3], [3, 0]]]])
         layer = solution.MaxPooling2dLayer(2)
         found = layer.backward({"x": x, "out": np.array([[[[3.0]]]])}, np.array([[[[0.5]]]]))
@@ -491,7 +491,7 @@ class TestResidualBlock(Problem):
     """Problem 3.1"""
 
     def test_parameters(self):
-        """A block registers the layers of Figure 1."""
+        """A block has the parameters of Figure 1."""
         norms = "bn1.weight 6, bn1.bias 6, bn2.weight 6, bn2.bias 6"
         expected = f"conv1.weight 6x6x3x3, conv2.weight 6x6x3x3, {norms}"
         assert_parameters(solution.ResidualBlock(6, 6), expected, "ResidualBlock(6, 6)")
@@ -502,7 +502,7 @@ class TestResidualBlock(Problem):
         assert_parameters(solution.ResidualBlock(4, 6, 2), expected, "ResidualBlock(4, 6, 2)")
 
     def test_output_equals_stored_numbers(self):
-        """For stored parameters, blocks return stored outputs and gradients."""
+        """With stored parameters, blocks return stored outputs and gradients."""
         for what, arguments in BLOCKS.items():
             block = filled(solution.ResidualBlock(*arguments))
             assert_same_as_stored(block.eval(), sample(2, arguments[0], 6, 6), what)
@@ -531,13 +531,13 @@ class TestResNet18(Problem):
     """Problem 3.2"""
 
     def test_number_of_parameters(self):
-        """The network registers 11,173,962 parameters."""
+        """The network has 11,173,962 parameters."""
         number = sum(parameter.numel() for parameter in solution.ResNet18().parameters())
         if number != 11_173_962:
             fail(f"ResNet18() registers {number:,} parameters; expected 11,173,962")
 
     def test_output_equals_stored_numbers(self):
-        """For stored parameters, the network returns stored logits and gradients."""
+        """With stored parameters, the network returns stored logits and gradients."""
         for activation in ("relu", "tanh"):
             model = filled(solution.ResNet18(activation)).eval()
             assert_same_as_stored(model, sample(2, 3, 32, 32), f"ResNet18({activation!r})")
@@ -556,8 +556,8 @@ def small_loader(number=20, batch_size=5):
 class TestLoops(Problem):
     """Problem 3.3"""
 
-    def test_train_loop_takes_a_step_a_batch(self):
-        """The weights, the accuracy and the loss are those of a loop written out."""
+    def test_train_loop_takes_one_step_per_batch(self):
+        """Weights, accuracy and loss equal those of an explicit loop."""
         model, twin = small_model().eval(), small_model().train()
         optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
         correct, losses = 0, []
@@ -581,7 +581,7 @@ class TestLoops(Problem):
         assert_close(float(loss), torch.stack(losses).mean().item(), "The loss of train_loop")
 
     def test_valid_loop_only_measures(self):
-        """The accuracy and the loss are those in evaluation mode, and the model stays as it is."""
+        """Accuracy and loss are those of evaluation mode, and the model does not change."""
         model, twin = small_model().train(), small_model().eval()
         images, labels = small_loader().dataset.tensors
         with torch.no_grad():

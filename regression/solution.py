@@ -2,8 +2,8 @@
 
     python solution.py --data shapes --network cnn --epochs 3
 
-trains on images that are drawn on the spot; --help lists the rest. Importing this file seeds the
-random numbers of Python, NumPy and PyTorch, and does nothing else.
+trains on synthetic images; --help lists all options. Importing this file seeds the random number
+generators of Python, NumPy and PyTorch, and does nothing else.
 
 Shapes: B batch, N images, C channels, H, W height and width.
 
@@ -39,11 +39,11 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid")
 
 
 class NetworkConfiguration(NamedTuple):
-    """The hidden layers of a network; an MLP has ``dense_hiddens`` only.
+    """The hidden layers of a network; an MLP uses ``dense_hiddens`` only.
 
     Attributes:
         n_channels: output channels of each convolution.
-        kernel_sizes: side of each kernel, in pixels.
+        kernel_sizes: size of each convolution's kernels, in pixels.
         strides: of each convolution, in pixels.
         dense_hiddens: width of each hidden fully-connected layer.
     """
@@ -61,7 +61,7 @@ class Trainer:
         network_type: "mlp" or "cnn".
         net_config: the hidden layers.
         lr: learning rate of Adam (source 1).
-        batch_size: B, images a batch.
+        batch_size: B, images per batch.
         activation_name: "relu", "tanh" or "sigmoid".
         data: "cifar10", "shapes" or the path of an ``.npz`` file.
 
@@ -69,11 +69,11 @@ class Trainer:
         train, test: loaders of images (B, C, H, W) and labels (B,); train is shuffled.
         network: maps images to predictions (B, 1).
         optimizer: Adam, on the parameters of the network.
-        train_logs: "train_loss", "train_mae", "test_loss", "test_mae"; a float for each epoch.
-        device: where network and images are: the GPU if there is one.
+        train_logs: "train_loss", "train_mae", "test_loss", "test_mae"; one float per epoch.
+        device: of network and images, the GPU if there is one.
 
     Raises:
-        ValueError: an unknown name, or layers that do not fit each other or the images.
+        ValueError: an unknown name, or layers that do not match each other or the images.
         OSError: the data cannot be read or downloaded.
     """
 
@@ -109,21 +109,21 @@ class Trainer:
             name: [] for name in ("train_loss", "test_loss", "train_mae", "test_mae")
         }
 
-    # Static, and yet of a trainer: this is how the assignment calls it.
+    # Static but with self as an argument, as the assignment calls it.
     @staticmethod
     def load_dataset(self: "Trainer") -> tuple[DataLoader, DataLoader]:
-        """Return loaders of the training and the test images, scaled to [-1, 1].
+        """Return loaders of the training and test images, scaled to [-1, 1].
 
-        CIFAR-10 (source 2) has 50,000 and 10,000, is downloaded into ``data/`` the first time and
-        needs torchvision. Labels are class indices, int64.
+        CIFAR-10 (source 2) has 50,000 training and 10,000 test images; torchvision downloads it
+        into ``data/`` on first use. Labels are class indices, int64.
 
         Raises:
-            ValueError: unknown data, or a file whose content is not what it should be.
+            ValueError: unknown data, or a file with invalid content.
             OSError: the data cannot be read or downloaded.
         """
         parts = _read_cifar10() if self.data == "cifar10" else _read_other(self.data)
         train, test = (Images(images.to(self.device), y.to(self.device)) for images, y in parts)
-        # Images makes whole batches; there is nothing left to collate.
+        # Images returns whole batches; there is nothing to collate.
         return (
             DataLoader(train, self.batch_size, shuffle=True, collate_fn=tuple),
             DataLoader(test, self.batch_size, shuffle=False, collate_fn=tuple),
@@ -150,10 +150,10 @@ class Trainer:
     def create_mlp(
         input_dim: int, net_config: NetworkConfiguration, activation: nn.Module
     ) -> nn.Module:
-        """Build an MLP: it flattens images (B, C, H, W) and returns predictions (B, 1).
+        """Build an MLP that flattens images (B, C, H, W) and returns predictions (B, 1).
 
-        An ``nn.Linear`` for each of ``dense_hiddens``, with the activation after it, and one more
-        with a single output and no activation.
+        It has an ``nn.Linear`` for each of ``dense_hiddens``, followed by the activation, and one
+        more with a single output and no activation.
 
         Args:
             input_dim: numbers in one image, C * H * W.
@@ -161,7 +161,7 @@ class Trainer:
             activation: applied after each layer but the last.
 
         Raises:
-            ValueError: a size smaller than 1.
+            ValueError: a size below 1.
         """
         _check_positive(input_dim=(input_dim,), dense_hiddens=net_config.dense_hiddens)
         layers: list[nn.Module] = [nn.Flatten()]
@@ -174,12 +174,12 @@ class Trainer:
     def create_cnn(
         in_channels: int, net_config: NetworkConfiguration, activation: nn.Module
     ) -> nn.Module:
-        """Build a CNN: it maps images (B, C, H, W), of almost any size, to predictions (B, 1).
+        """Build a CNN that maps images (B, C, H, W) of almost any size to predictions (B, 1).
 
-        ``nn.Conv2d`` layers without padding, with the activation and then
-        ``nn.MaxPool2d(kernel_size=2)`` after each. After the last one and its activation there is
-        ``nn.AdaptiveMaxPool2d((4, 4))`` instead, and ``nn.Flatten()``. The fully-connected layers
-        are those of ``create_mlp``.
+        Each ``nn.Conv2d``, without padding, is followed by the activation and
+        ``nn.MaxPool2d(kernel_size=2)``; the last one by the activation,
+        ``nn.AdaptiveMaxPool2d((4, 4))`` and ``nn.Flatten()``. The fully-connected layers are those
+        of ``create_mlp``.
 
         Args:
             in_channels: C of the images.
@@ -187,7 +187,7 @@ class Trainer:
             activation: applied after each layer but the last.
 
         Raises:
-            ValueError: no convolution, tuples of different lengths, or a size smaller than 1.
+            ValueError: no convolution, tuples of different lengths, or a size below 1.
         """
         _check_convolutions(net_config)
         _check_positive(in_channels=(in_channels,), dense_hiddens=net_config.dense_hiddens)
@@ -210,13 +210,13 @@ class Trainer:
 
         Args:
             X: images (B, C, H, W).
-            y: labels (B,) or (B, 1), of any type of numbers.
+            y: labels (B,) or (B, 1), of any numeric type.
 
         Returns:
             Two 0-dim tensors through which gradients flow.
 
         Raises:
-            ValueError: there is not one label for each image.
+            ValueError: the number of labels is not that of the images.
         """
         prediction = self.network(X)  # (B, 1)
         if y.numel() != prediction.numel():
@@ -224,12 +224,12 @@ class Trainer:
                 f"y has shape {tuple(y.shape)} for {len(X)} images; it must be ({len(X)},) or "
                 f"({len(X)}, 1)"
             )
-        # (B, 1) less (B,) would be (B, B): every prediction less every label, and no error.
+        # (B, 1) minus (B,) would broadcast to (B, B), every prediction minus every label.
         error = prediction - y.reshape(prediction.shape).to(prediction)
         return error.square().mean(), error.abs().mean()
 
     def training_step(self, X_batch: Tensor, y_batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Do one step of the optimizer on the mean squared error of a batch.
+        """Take one optimizer step on the mean squared error of a batch.
 
         Args:
             X_batch: images (B, C, H, W).
@@ -238,7 +238,7 @@ class Trainer:
         Returns:
             The loss and the mean absolute error before the step, detached.
         """
-        # Before the backward pass: whatever has left gradients there does not count.
+        # Before the backward pass, so that earlier gradients do not count.
         self.optimizer.zero_grad()
         loss, mae = self.compute_loss_and_mae(X_batch, y_batch)
         loss.backward()
@@ -246,23 +246,23 @@ class Trainer:
         return loss.detach(), mae.detach()
 
     def evaluate(self, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and the mean absolute error on images, averaged over them, detached.
+        """Return the loss and the mean absolute error, averaged over the images and detached.
 
-        Nothing is trained: weights and gradients stay as they are.
+        Weights and gradients do not change.
 
         Args:
             X: images (B, C, H, W).
             y: labels (B,) or (B, 1).
         """
         training = self.network.training
-        self.network.eval()  # a network of your own may have dropout
+        self.network.eval()  # other networks may have dropout
         with torch.no_grad():
             loss, mae = self.compute_loss_and_mae(X, y)
         self.network.train(training)
         return loss, mae
 
     def train_loop(self, n_epochs: int) -> dict[str, list[float]]:
-        """Train for so many epochs more, each followed by an evaluation, and return the logs.
+        """Train for ``n_epochs`` more epochs, evaluate after each, and return the logs.
 
         Raises:
             ValueError: ``n_epochs`` is negative.
@@ -278,7 +278,7 @@ class Trainer:
         return self.train_logs
 
     def evaluation_loop(self) -> None:
-        """Add loss and mean absolute error on the test images to the logs."""
+        """Append the loss and mean absolute error on the test images to the logs."""
         loss, mae = self._average(self.evaluate, self.test)
         self.train_logs["test_loss"].append(loss)
         self.train_logs["test_mae"].append(mae)
@@ -286,14 +286,14 @@ class Trainer:
     def _average(
         self, step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], loader: Iterable
     ) -> tuple[float, float]:
-        """Call a step on each batch and return the mean loss and MAE of an image.
+        """Call a step on each batch and return the mean loss and MAE over all images.
 
-        The last batch may be smaller than the others, and counts less.
+        A smaller last batch has less weight.
         """
         loss_sum = mae_sum = number = 0
         for X, y in loader:
             loss, mae = step(X.to(self.device), y.to(self.device))
-            with torch.no_grad():  # sums of what is not detached would keep every graph
+            with torch.no_grad():  # a sum of attached losses would keep every graph
                 loss_sum = loss_sum + len(X) * loss
                 mae_sum = mae_sum + len(X) * mae
             number += len(X)
@@ -301,7 +301,7 @@ class Trainer:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Return how many numbers a module learns."""
+    """Return the number of trainable parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
@@ -309,9 +309,9 @@ def count_parameters(module: nn.Module) -> int:
 
 
 class Images(Dataset):
-    """A data set in memory that makes a batch at once, not image by image.
+    """A data set in memory that returns whole batches at once.
 
-    The numbers equal those of torchvision's ``ToTensor()`` and ``Normalize(0.5, 0.5)``.
+    The values equal those of torchvision's ``ToTensor()`` and ``Normalize(0.5, 0.5)``.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -326,7 +326,7 @@ class Images(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int | list[int]) -> tuple[Tensor, Tensor]:
-        """Return images float32 in [-1, 1] and labels: one of each, or a batch."""
+        """Return float32 images in [-1, 1] and their labels: a single one or a batch."""
         images = self.images[index].float().div_(255).sub_(0.5).div_(0.5)
         return images, self.labels[index]
 
@@ -336,7 +336,7 @@ class Images(Dataset):
 def _read_cifar10() -> list[tuple[Tensor, Tensor]]:
     """Return images (N, 3, 32, 32) uint8 and labels (N,) of the training and the test set."""
     try:
-        from torchvision.datasets import CIFAR10  # only here is it needed
+        from torchvision.datasets import CIFAR10  # not needed for other data
 
         parts = [CIFAR10("data", train=train, download=True) for train in (True, False)]
     except (ImportError, RuntimeError, OSError) as error:
@@ -351,17 +351,17 @@ def _read_cifar10() -> list[tuple[Tensor, Tensor]]:
 
 
 def _read_other(source: str) -> list[tuple[Tensor, Tensor]]:
-    """Return what ``_read_cifar10`` returns, of the data that the project's data.py knows.
+    """Return the same for other data, which the project's ``training`` reads.
 
-    What that sets aside for validation is trained on: this assignment has no validation set.
+    Its validation images are used for training: this assignment has no validation set.
     """
     here = Path(__file__).resolve().parent
-    folder = next((f for f in (here, here.parent) if (f / "data.py").is_file()), None)
+    folder = next((f for f in (here, here.parent) if (f / "training" / "data.py").is_file()), None)
     if folder is None:
-        raise OSError(f"data {source!r} is read by data.py, which is not in {here}; copy it there")
+        raise OSError(f"data {source!r} needs the folder training in {here}; copy it there")
     sys.path.insert(0, str(folder))
     try:
-        from data import load_data
+        from training.data import load_data
     finally:
         sys.path.remove(str(folder))
     data = load_data(str(source))
@@ -376,22 +376,22 @@ def _read_other(source: str) -> list[tuple[Tensor, Tensor]]:
 def _check_positive(**sizes: tuple[int, ...]) -> None:
     for name, values in sizes.items():
         if any(value < 1 for value in values):
-            raise ValueError(f"{name} holds {min(values)}; every size must be at least 1")
+            raise ValueError(f"{name} contains {min(values)}; every size must be at least 1")
 
 
 def _check_convolutions(net_config: NetworkConfiguration) -> None:
-    """Refuse a configuration that does not describe one convolution or more."""
+    """Raise ValueError unless the configuration describes at least one convolution."""
     sizes = {name: getattr(net_config, name) for name in ("n_channels", "kernel_sizes", "strides")}
     if len({len(values) for values in sizes.values()}) > 1:
         found = ", ".join(f"{name} {tuple(values)}" for name, values in sizes.items())
-        raise ValueError(f"{found}: a convolution needs one of each, so they must be as long")
+        raise ValueError(f"{found}: these must have the same length, one entry per convolution")
     if not net_config.n_channels:
-        raise ValueError("n_channels is empty; it must name one convolution or more")
+        raise ValueError("n_channels is empty; it must have one entry or more")
     _check_positive(**sizes)
 
 
 def _check_image_size(net_config: NetworkConfiguration, height: int, width: int) -> None:
-    """Refuse convolutions for which images of this size are too small."""
+    """Raise ValueError if images of this size are too small for the convolutions."""
     _check_convolutions(net_config)
     image = f"the {height} x {width} image"
     last = len(net_config.n_channels)
@@ -412,11 +412,11 @@ def _check_image_size(net_config: NetworkConfiguration, height: int, width: int)
             height, width = height // 2, width // 2
 
 
-# ------------------------------------------------------------------------------------- the program
+# ------------------------------------------------------------------------------------ command line
 
 
 def plot_mae(train_logs: dict[str, list[float]], title: str, path: Path) -> None:
-    """Draw the mean absolute error over the epochs, in training and on the test images."""
+    """Draw the mean absolute error on the training and test images over the epochs."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot(title=title, xlabel="epoch", ylabel="mean absolute error (classes)")
     for name, marker in (("train", "o"), ("test", "s")):
@@ -429,17 +429,17 @@ def plot_mae(train_logs: dict[str, list[float]], title: str, path: Path) -> None
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line, without the usage in front of it."""
+    """Reports an error in one line, without the usage."""
 
     def error(self, message: str):
         self.exit(2, f"solution.py: error: {message}\n")
 
 
-# What the help says of a field of NetworkConfiguration.
+# Help texts of the fields of NetworkConfiguration.
 LAYERS = {
     "n_channels": "filters of each convolution",
-    "kernel_sizes": "pixels, of each convolution",
-    "strides": "pixels, of each convolution",
+    "kernel_sizes": "kernel size of each convolution, in pixels",
+    "strides": "stride of each convolution, in pixels",
     "dense_hiddens": "units of each hidden layer",
 }
 
@@ -473,13 +473,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--activation", default="relu", choices=ACTIVATIONS, help="default: relu")
     parser.add_argument("--lr", type=float, default=0.001, metavar="X", help="default: 0.001")
     parser.add_argument(
-        "--batch_size", type=int, default=128, metavar="N", help="images; default: 128"
+        "--batch_size", type=int, default=128, metavar="N", help="images per batch; default: 128"
     )
     parser.add_argument("--epochs", type=int, default=50, metavar="N", help="default: 50")
     parser.add_argument(
         "--logdir",
         metavar="DIR",
-        help="for logs.json and mae.png; default: exps/regression_NETWORK",
+        help="folder of logs.json and mae.png; default: exps/regression_NETWORK",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the logs in --logdir")
     return parser
@@ -489,8 +489,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train from the command line.
 
     Returns:
-        The exit status: 2 for a mistake of the user's, 1 for a run that cannot go on, 130 for one
-        that Ctrl-C ended.
+        The exit status: 2 for an error of the user, 1 for a run that fails, 130 after Ctrl-C.
     """
     args = make_parser().parse_args(argv)
     logdir = Path(args.logdir or f"exps/regression_{args.network}")
@@ -499,13 +498,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.epochs < 1:
             raise ValueError(f"--epochs is {args.epochs}; it must be at least 1")
         if (logdir / "logs.json").exists() and not args.overwrite:
-            raise ValueError(f"{logdir} holds logs already; choose another --logdir or --overwrite")
+            raise ValueError(f"{logdir} already has logs; choose another --logdir or --overwrite")
         trainer = Trainer(
             args.network, layers, args.lr, args.batch_size, args.activation, args.data
         )
         logdir.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError, NotImplementedError) as error:
-        return _say(f"error: {_in_one_line(error)}", 2)
+        return _report(f"error: {_in_one_line(error)}", 2)
     print(f"{args.network}: {count_parameters(trainer.network):,} parameters on {trainer.device}")
     try:
         for epoch in range(1, args.epochs + 1):
@@ -517,30 +516,30 @@ def main(argv: list[str] | None = None) -> int:
                 flush=True,
             )
             if not all(math.isfinite(values[-1]) for values in logs.values()):
-                return _say(f"stopped: epoch {epoch} is not finite; --lr {args.lr:g} is too large")
-            # After each epoch, and under another name until it is whole: nothing is lost.
+                return _report(f"stopped: epoch {epoch} diverged; --lr {args.lr:g} is too large")
+            # After each epoch, and atomically, so that an interrupted run keeps its logs.
             text = json.dumps({"args": vars(args), **logs}, indent=1)
             (logdir / "logs.json.new").write_text(text, encoding="utf-8")
             os.replace(logdir / "logs.json.new", logdir / "logs.json")
         title = f"{args.network}, lr {args.lr:g}, {Path(args.data).stem}"
         plot_mae(logs, title, logdir / "mae.png")
     except (OSError, NotImplementedError) as error:
-        return _say(f"stopped: {_in_one_line(error)}")
+        return _report(f"stopped: {_in_one_line(error)}")
     except KeyboardInterrupt:
-        return _say(f"stopped by Ctrl-C; what is finished is in {logdir}", 130)
+        return _report(f"stopped by Ctrl-C; the logs of finished epochs are in {logdir}", 130)
     print(f"logs.json and mae.png are in {logdir}")
     return 0
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return the file and what is wrong with it, or the message of an error."""
+    """Return the message of an error, with the file if it has one."""
     if getattr(error, "filename", None):
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split())
 
 
-def _say(message: str, status: int = 1) -> int:
-    """Print the one line with which the program ends, and return its exit status."""
+def _report(message: str, status: int = 1) -> int:
+    """Print the program's last line to stderr and return its exit status."""
     print(f"solution.py: {message}", file=sys.stderr)
     return status
 

@@ -2,10 +2,10 @@
 
     python test.py                      all tests
     python test.py TestMLP              one class
-    python test.py TestMLP.test_name    one test, by the name beside FAIL or ERROR
+    python test.py TestMLP.test_name    one test, by the name after FAIL or ERROR
 
-They are basic: the tests on Gradescope look at more. They need PyTorch, NumPy and Matplotlib, use
-no data and take some seconds.
+These tests are basic: those on Gradescope check more. They need PyTorch, NumPy and Matplotlib, use
+no data and take a few seconds.
 
 Shapes: B batch, C channels, H, W height and width.
 """
@@ -21,19 +21,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# unittest leaves the frames of a module with this name out of its tracebacks. What remains is the
+# unittest omits the frames of a module with this name from its tracebacks. What remains is the
 # message of a failed check, or the lines of your own code that raised an error.
 __unittest = True
 
-# Largest difference accepted, as a share of the largest expected number (or of 1). Rounding in
-# float32 gives 1e-6 here.
+# Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
+# gives 1e-6 here.
 TOLERANCE = 1e-4
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class Submitted:
-    """Your file. It is imported when a test asks for something that is in it."""
+    """Your file, imported when a test first uses it."""
 
     def __getattr__(self, attribute):
         try:
@@ -48,7 +48,7 @@ solution = Submitted()
 
 
 def pattern(name, shape, spread=1.0):
-    """Return numbers in ±spread that look random but depend on name and shape alone."""
+    """Return pseudorandom numbers in ±spread that depend only on name and shape."""
     prime = 1_000_003
     index = torch.arange(math.prod(shape))
     phase = zlib.crc32(name.encode()) % prime
@@ -75,7 +75,7 @@ def assert_shape(tensor, shape, what):
 
 
 def assert_close(tensor, expected, what, tolerance=TOLERANCE):
-    """Fail at the entry that differs most. NaN differs from everything."""
+    """Fail at the entry with the largest error. NaN differs from everything."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
     assert_shape(tensor, expected.shape, what)
     difference = (tensor.detach().double() - expected).abs().nan_to_num(math.inf, math.inf)
@@ -87,7 +87,7 @@ def assert_close(tensor, expected, what, tolerance=TOLERANCE):
 
 
 def layers_of(network, images):
-    """Return the linear layers and convolutions, in the order in which images go through them."""
+    """Return the linear layers and convolutions in the order in which images pass through them."""
     if not isinstance(network, nn.Module):
         fail(f"A {type(network).__name__} was returned; expected an nn.Module")
     called = []
@@ -119,9 +119,9 @@ def assert_number_of_parameters(network, expected, what):
 
 
 def assert_same_as_torch(network, twin, images, what):
-    """Give both the same parameters and compare their outputs and gradients.
+    """Compare the outputs and gradients of a network with those of its `twin`, layers of torch.
 
-    `twin` is a chain of torch's layers.
+    Both are given the same parameters.
     """
     ours, theirs = (layers_of(each, images) for each in (network, twin))
     assert_layers(network, images, theirs, what)
@@ -143,16 +143,16 @@ def assert_same_as_torch(network, twin, images, what):
 
 
 def assert_not_activated(network, images, what):
-    """Check that what the last layer returns is the prediction."""
+    """Check that the prediction is the output of the last layer."""
     last = layers_of(network, images)[-1]
     last.weight.data.zero_()
     last.bias.data.fill_(-3)
     expected = torch.full((len(images), 1), -3.0)
-    assert_close(network(images), expected, f"{what} prediction, where the last layer returns -3,")
+    assert_close(network(images), expected, f"{what} prediction, if the last layer returns -3,")
 
 
 def make_trainer(lr=0.01):
-    """Return a trainer for images (B, 1, 2, 2), with a network that is not yours."""
+    """Return a trainer for images (B, 1, 2, 2) with a network of the tests."""
     loader = [(sample(4, 1, 2, 2), torch.tensor([3, 9, 0, 5]))]
     chain = nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
     for name, parameter in chain.named_parameters():
@@ -164,7 +164,7 @@ def make_trainer(lr=0.01):
         create_mlp = staticmethod(lambda *_: chain)
 
     trainer = Small(lr=lr, batch_size=4)
-    # On a machine with a GPU too: these tests are about numbers.
+    # The tests run on the CPU even if there is a GPU.
     trainer.device = torch.device("cpu")
     trainer.network.cpu()
     return trainer
@@ -176,7 +176,7 @@ def batch(size):
 
 
 def assert_errors(errors, expected, what):
-    """Compare the pair (loss, mae), tensors or numbers, with the expected one."""
+    """Compare a pair (loss, mae) of tensors or numbers with the expected one."""
     if not isinstance(errors, (tuple, list)) or len(errors) != 2:
         fail(f"{what} returns a {type(errors).__name__}; expected a pair (loss, mae)")
     for name, error, number in zip(("loss", "MAE"), errors, expected):
@@ -184,7 +184,7 @@ def assert_errors(errors, expected, what):
 
 
 def errors_of(trainer, images, labels):
-    """Return loss and MAE as torch computes them, in double precision."""
+    """Return the loss and MAE computed by torch in double precision."""
     network = copy.deepcopy(trainer.network).double()
     prediction, labels = network(images.double()).flatten(), labels.double().flatten()
     return F.mse_loss(prediction, labels), F.l1_loss(prediction, labels)
@@ -197,22 +197,22 @@ class Problem(unittest.TestCase):
         torch.manual_seed(0)
 
     def __str__(self):
-        return f"{type(self).__name__}.{self._testMethodName}"  # what `python test.py` takes
+        return f"{type(self).__name__}.{self._testMethodName}"  # as in `python test.py NAME`
 
 
 class TestActivation(Problem):
     """Problem 1.1"""
 
     def test_an_instance_of_a_module_is_returned(self):
-        """create_activation_function returns an nn.Module, neither a class nor a function."""
+        """create_activation_function returns an instance of an nn.Module."""
         for name in ACTIVATIONS:
             module = solution.Trainer.create_activation_function(name)
             if not isinstance(module, nn.Module):
                 found = getattr(module, "__name__", type(module).__name__)
-                fail(f'"{name}" gives {found}; expected an instance of an nn.Module')
+                fail(f'"{name}" returns {found}; expected an instance of an nn.Module')
 
     def test_activations_equal_those_of_torch(self):
-        """The module computes what its name says."""
+        """Each activation equals that of torch."""
         inputs = torch.tensor([[-2.0, -0.5, 0.0, 0.5, 2.0]])
         for name, expected in ACTIVATIONS.items():
             outputs = solution.Trainer.create_activation_function(name)(inputs.clone())
@@ -227,7 +227,7 @@ class TestMLP(Problem):
         return solution.Trainer.create_mlp(input_dim, config, activation)
 
     def test_layers_chain_the_widths(self):
-        """There is an nn.Linear for each hidden layer, and one with a single output."""
+        """The MLP has an nn.Linear per hidden layer, and one with a single output."""
         for widths in ((12, 8, 1), (12, 7, 9, 5, 1), (12, 256, 256, 1)):
             network = self.build(12, widths[1:-1], nn.ReLU())
             expected = [nn.Linear(*pair) for pair in pairwise(widths)]
@@ -240,13 +240,13 @@ class TestMLP(Problem):
         assert_number_of_parameters(network, 409_985, "The MLP with two layers of 128")
 
     def test_predictions_have_one_column(self):
-        """Images (B, C, H, W), not flattened, become predictions (B, 1)."""
+        """The MLP maps images (B, C, H, W) to predictions (B, 1)."""
         for size in (1, 5):
             output = self.build(48, (8, 6), nn.ReLU())(sample(size, 3, 4, 4))
             assert_shape(output, (size, 1), f"The prediction for {size} images")
 
     def test_mlp_equals_layers_of_torch(self):
-        """The MLP computes what a chain of torch's layers computes, for each activation."""
+        """The MLP equals a chain of torch's layers, with each activation."""
         for name, activation in ACTIVATIONS.items():
             act = activation()
             twin = (nn.Linear(48, 8), act, nn.Linear(8, 6), act, nn.Linear(6, 1))
@@ -255,7 +255,7 @@ class TestMLP(Problem):
             assert_same_as_torch(network, twin, sample(5, 3, 4, 4), what)
 
     def test_predictions_are_not_activated(self):
-        """No activation follows the last layer."""
+        """No activation follows the last layer of the MLP."""
         for activation in (nn.ReLU(), nn.Sigmoid()):
             network = self.build(48, (8, 6), activation)
             assert_not_activated(network, sample(2, 3, 4, 4), "The MLP's")
@@ -269,14 +269,14 @@ class TestCNN(Problem):
         return solution.Trainer.create_cnn(in_channels, config, activation or nn.ReLU())
 
     def test_layers_follow_the_configuration(self):
-        """There is an nn.Conv2d for each n_channels, and nn.Linear layers as in an MLP."""
+        """The CNN has an nn.Conv2d per entry of n_channels, and nn.Linear layers as in an MLP."""
         network = self.build(3, (16, 32), (4, 5), (1, 2), (256, 128))
         dense = nn.Linear(4 * 4 * 32, 256), nn.Linear(256, 128), nn.Linear(128, 1)
         expected = [nn.Conv2d(3, 16, 4), nn.Conv2d(16, 32, 5, stride=2), *dense]
         assert_layers(network, sample(2, 3, 32, 32), expected, "create_cnn(3, ...)")
 
     def test_number_of_parameters(self):
-        """The three CNNs of the experiments have the right numbers of parameters."""
+        """The three CNNs of the experiments have the correct number of parameters."""
         for layers, number in (
             (((16, 32, 45), (3, 3, 3), (1, 1, 1), (128,)), 110_510),
             (((8, 16, 32, 64), (1, 1, 1, 1), (1, 1, 1, 1), (128,)), 134_161),
@@ -286,7 +286,7 @@ class TestCNN(Problem):
             assert_number_of_parameters(self.build(3, *layers), number, what)
 
     def test_cnn_equals_layers_of_torch(self):
-        """The CNN computes what a chain of torch's layers computes, for each activation."""
+        """The CNN equals a chain of torch's layers, with each activation."""
         for name, activation in ACTIVATIONS.items():
             act = activation()
             first = nn.Conv2d(3, 4, 3), act, nn.MaxPool2d(2)
@@ -297,20 +297,20 @@ class TestCNN(Problem):
             assert_same_as_torch(network, twin, sample(4, 3, 14, 14), f"The CNN with {name}")
 
     def test_one_convolution_is_enough(self):
-        """A single convolution is the last one: adaptive pooling follows it, no other."""
+        """A single convolution is also the last: only adaptive pooling follows it."""
         first = nn.Conv2d(3, 5, 5, stride=2), nn.ReLU(), nn.AdaptiveMaxPool2d((4, 4)), nn.Flatten()
         twin = nn.Sequential(*first, nn.Linear(80, 6), nn.ReLU(), nn.Linear(6, 1))
         network = self.build(3, (5,), (5,), (2,), (6,))
         assert_same_as_torch(network, twin, sample(2, 3, 15, 15), "The CNN with one convolution")
 
     def test_images_may_have_other_sizes(self):
-        """The same network takes images of several sizes and returns predictions (B, 1)."""
+        """The same network accepts images of several sizes and returns predictions (B, 1)."""
         network = self.build(3, (4, 6), (3, 3), (1, 1), (8,))
         for shape in ((1, 3, 32, 32), (2, 3, 48, 40), (3, 3, 12, 12)):
             assert_shape(network(sample(*shape)), (shape[0], 1), f"The prediction for {shape}")
 
     def test_predictions_are_not_activated(self):
-        """No activation follows the last layer."""
+        """No activation follows the last layer of the CNN."""
         network = self.build(3, (4, 6), (3, 3), (1, 1), (8,), activation=nn.Sigmoid())
         assert_not_activated(network, sample(2, 3, 14, 14), "The CNN's")
 
@@ -319,7 +319,7 @@ class TestLoss(Problem):
     """Problem 1.4"""
 
     def test_loss_and_mae_of_a_constant_prediction(self):
-        """If the network predicts 4 for the labels 4, 5, 6, the errors are 0, 1 and 2."""
+        """Predictions of 4 for the labels 4, 5, 6 have the absolute errors 0, 1 and 2."""
         trainer = make_trainer()
         trainer.network[3].weight.data.zero_()
         trainer.network[3].bias.data.fill_(4)
@@ -328,27 +328,27 @@ class TestLoss(Problem):
         assert_errors(errors, expected, "predictions 4 for the labels 4, 5, 6")
 
     def test_loss_and_mae_equal_those_of_torch(self):
-        """Both are means over the batch, 0-dim tensors."""
+        """Both are 0-dim tensors, means over the batch."""
         trainer = make_trainer()
         for size in (1, 4, 128):
             errors = trainer.compute_loss_and_mae(*batch(size))
             assert_errors(errors, errors_of(trainer, *batch(size)), f"a batch of {size}")
 
-    def test_labels_may_stand_in_a_column(self):
-        """The labels (B,) and (B, 1) give the same errors."""
+    def test_labels_may_be_a_column(self):
+        """Labels (B,) and (B, 1) give the same errors."""
         trainer, (images, labels) = make_trainer(), batch(6)
         errors = trainer.compute_loss_and_mae(images, labels.unsqueeze(1))
         assert_errors(errors, errors_of(trainer, images, labels), "labels of shape (6, 1)")
 
     def test_labels_may_have_any_type(self):
-        """The labels may be int64, float32 or float64."""
+        """Labels may be int64, float32 or float64."""
         trainer, (images, labels) = make_trainer(), batch(6)
         for dtype in (torch.int64, torch.float32, torch.float64):
             errors = trainer.compute_loss_and_mae(images, labels.to(dtype))
             assert_errors(errors, errors_of(trainer, images, labels), f"labels of {dtype}")
 
     def test_gradients_flow_from_both(self):
-        """Gradients reach every parameter, from the loss and from the MAE."""
+        """Gradients flow from the loss and from the MAE to every parameter."""
         for index, name in enumerate(("loss", "MAE")):
             trainer, twin = make_trainer(), make_trainer()
             error = trainer.compute_loss_and_mae(*batch(6))[index]
@@ -366,7 +366,7 @@ class TestTrainingStep(Problem):
     """Problem 1.5"""
 
     def test_steps_equal_those_of_adam(self):
-        """Three steps change the parameters as Adam changes a copy; no gradient is left over."""
+        """Three steps equal those of Adam on a copy; gradients do not accumulate."""
         trainer = make_trainer()
         twin = copy.deepcopy(trainer.network)
         adam = torch.optim.Adam(twin.parameters(), lr=0.01)
@@ -380,7 +380,7 @@ class TestTrainingStep(Problem):
                 assert_close(parameter, other, f"A parameter after step {number}")
 
     def test_errors_are_those_before_the_step(self):
-        """The step returns loss and MAE of its batch, before the parameters change."""
+        """The step returns the loss and MAE of its batch before the parameters change."""
         trainer = make_trainer()
         for number in (1, 2):
             expected = errors_of(trainer, *batch(6))
@@ -388,25 +388,25 @@ class TestTrainingStep(Problem):
             assert_errors(errors, expected, f"training_step {number}")
 
     def test_training_lowers_the_loss(self):
-        """After 50 epochs on four images their loss is below a tenth of the first."""
+        """After 50 epochs on four images, the loss is below a tenth of the first."""
         trainer = make_trainer(lr=0.1)
         losses = trainer.train_loop(50)["train_loss"]
         if len(losses) != 50 or not losses[-1] < 0.1 * losses[0]:
-            fail(f"The loss goes from {losses[0]:.3g} to {losses[-1]:.3g}; expected less")
+            fail(f"The loss goes from {losses[0]:.3g} to {losses[-1]:.3g}; expected a tenth")
 
 
 class TestEvaluate(Problem):
     """Problem 1.6"""
 
     def test_errors_are_averages_over_the_images(self):
-        """evaluate returns loss and MAE for one image, for a batch and for more than that."""
+        """evaluate returns the loss and MAE of one image, of a batch and of more images."""
         trainer = make_trainer()
         for size in (1, 4, 11):
             errors = trainer.evaluate(*batch(size))
             assert_errors(errors, errors_of(trainer, *batch(size)), f"evaluate for {size} images")
 
     def test_nothing_is_trained(self):
-        """evaluate changes no parameter and leaves no gradient."""
+        """evaluate changes no parameters and leaves no gradients."""
         trainer, twin = make_trainer(), make_trainer()
         trainer.evaluate(*batch(6))
         for parameter, other in zip(trainer.network.parameters(), twin.network.parameters()):
@@ -415,7 +415,7 @@ class TestEvaluate(Problem):
                 fail("A parameter has a gradient after evaluate; expected none")
 
     def test_evaluation_fills_the_logs(self):
-        """evaluation_loop adds the errors of the test images to train_logs."""
+        """evaluation_loop appends the errors on the test images to train_logs."""
         trainer = make_trainer()
         trainer.evaluation_loop()
         loss, mae = errors_of(trainer, *trainer.test[0])

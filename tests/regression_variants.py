@@ -49,7 +49,7 @@ CHECKED_LOSS = (
                 f"y has shape {tuple(y.shape)} for {len(X)} images; it must be ({len(X)},) or "
                 f"({len(X)}, 1)"
             )
-        # (B, 1) less (B,) would be (B, B): every prediction less every label, and no error.
+        # (B, 1) minus (B,) would broadcast to (B, B), every prediction minus every label.
 """
     + LOSS
 )
@@ -60,7 +60,7 @@ STEP = """        self.optimizer.zero_grad()
         return loss.detach(), mae.detach()
 """
 EVALUATE = """        training = self.network.training
-        self.network.eval()  # a network of your own may have dropout
+        self.network.eval()  # other networks may have dropout
         with torch.no_grad():
             loss, mae = self.compute_loss_and_mae(X, y)
         self.network.train(training)

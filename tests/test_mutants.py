@@ -119,4 +119,4 @@ def test_a_mutant_that_loses_points_is_not_equivalent():
 def test_numbers_of_mutants_below_one_are_refused(option):
     done = run("-m", "grader", "mutants", "cifar10", option, "0")
     assert done.returncode == 2
-    assert f"{option} is 0" in done.stderr
+    assert f"{option}: '0' is not a whole number of 1 or more" in done.stderr

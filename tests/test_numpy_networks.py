@@ -525,7 +525,7 @@ def test_the_script_trains_draws_and_keeps_what_is_there(small_npz, tmp_path, ca
         solution.CURVES, 2
     )
     assert solution.main(arguments) == 2
-    assert "exists already; choose another --logdir" in capsys.readouterr().err
+    assert "already exists; choose another --logdir" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -555,14 +555,14 @@ def test_a_mistake_is_said_in_one_line(arguments, message, capsys, tmp_path, mon
 def test_importing_the_file_is_silent_and_needs_neither_torchvision_nor_the_project(tmp_path):
     shutil.copy(ROOT / "numpy_networks" / "solution.py", tmp_path)
     code = (
-        "import sys; sys.modules['torchvision'] = sys.modules['data'] = None; import solution; "
-        "print([n for n in ('grader', 'shapes', 'matplotlib.pyplot') if n in sys.modules]);"
+        "import sys; sys.modules['torchvision'] = None; import solution; "
+        "print([n for n in ('grader', 'training', 'matplotlib.pyplot') if n in sys.modules]);"
         "sys.exit(solution.main(['--data', 'shapes', '--device', 'cpu']))"
     )
     done = run(tmp_path, "-W", "error", "-c", code)
     assert (done.returncode, done.stdout) == (2, "[]\n")
     # Other data need the project, which is not there: one line.
-    assert re.fullmatch(r"solution.py: error: .*needs data.py, which is not in.*\n", done.stderr)
+    assert re.fullmatch(r"solution.py: error: .*needs the folder training in.*\n", done.stderr)
     assert [path.name for path in tmp_path.iterdir() if path.suffix] == ["solution.py"]
 
 
@@ -595,8 +595,10 @@ def test_in_the_handout_every_test_fails_with_the_message_of_its_own_problem(han
 
 
 def test_the_handout_is_complete_and_clean(handout):
-    names = {"README.md", "solution.py", "test.py", "data.py", "shapes.py", "requirements.txt"}
-    assert {path.name for path in handout.iterdir() if path.is_file()} == names
+    names = {"README.md", "solution.py", "test.py", "requirements.txt"}
+    names |= {f"training/{name}.py" for name in ("__init__", "data", "shapes")}
+    files = (path for path in handout.rglob("*") if path.suffix in (".md", ".py", ".txt"))
+    assert {path.relative_to(handout).as_posix() for path in files} == names
     shutil.copy(ROOT / "pyproject.toml", handout)
     for command in (["check", "--extend-ignore", "F401"], ["format", "--check"]):
         done = run(handout, "-m", "ruff", *command, "solution.py", "test.py")

@@ -187,12 +187,12 @@ def test_the_defaults_are_those_of_the_course():
     [
         ("rnn", {}, {}, "^Network type not supported$"),
         ("mlp", {}, {"activation_name": "gelu"}, "activation_name is 'gelu'; choose from relu"),
-        ("mlp", {"dense_hiddens": (8, 0)}, {}, "dense_hiddens holds 0; .* at least 1"),
-        ("cnn", {"strides": (1, 1)}, {}, r"strides \(1, 1\): .* as long"),
+        ("mlp", {"dense_hiddens": (8, 0)}, {}, "dense_hiddens contains 0; .* at least 1"),
+        ("cnn", {"strides": (1, 1)}, {}, r"strides \(1, 1\): .* same length"),
         ("cnn", dict.fromkeys(("n_channels", "kernel_sizes", "strides"), ()), {}, "is empty"),
-        ("cnn", {"strides": (1, 0, 1)}, {}, "strides holds 0"),
-        ("cnn", {"n_channels": (-4, 1, 1)}, {}, "n_channels holds -4"),
-        ("cnn", {"dense_hiddens": (0,)}, {}, "dense_hiddens holds 0"),
+        ("cnn", {"strides": (1, 0, 1)}, {}, "strides contains 0"),
+        ("cnn", {"n_channels": (-4, 1, 1)}, {}, "n_channels contains -4"),
+        ("cnn", {"dense_hiddens": (0,)}, {}, "dense_hiddens contains 0"),
         (
             "cnn",
             {"kernel_sizes": (33, 3, 3)},
@@ -440,8 +440,7 @@ def test_the_reader_of_other_data_is_found_beside_the_file_or_above_it(beside, s
     folder = tmp_path / "regression"
     folder.mkdir()
     shutil.copy(ROOT / "regression" / "solution.py", folder)
-    for name in ("data.py", "shapes.py"):
-        shutil.copy(ROOT / name, folder if beside else tmp_path)
+    shutil.copytree(ROOT / "training", (folder if beside else tmp_path) / "training")
     code = f"import solution; print(len(solution.Trainer(data={str(small_npz)!r}).train.dataset))"
     ended = run("-c", code, cwd=folder)
     assert (ended.returncode, ended.stdout) == (0, "300\n"), ended.stderr
@@ -452,7 +451,7 @@ def test_without_the_reader_of_other_data_one_line_says_so(tmp_path):
     ended = run("solution.py", "--data", "shapes", cwd=tmp_path)
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1
     assert re.match(
-        r"solution\.py: error: data 'shapes' is read by data\.py, .*copy it", ended.stderr
+        r"solution\.py: error: data 'shapes' needs the folder training .*copy it", ended.stderr
     )
 
 
@@ -464,7 +463,7 @@ def test_importing_seeds_and_does_nothing_else():
     code = (
         "import sys; sys.modules['torchvision'] = None; path = list(sys.path)\n"
         "import regression.solution, random, numpy, torch\n"
-        "assert sys.path == path and 'data' not in sys.modules\n"
+        "assert sys.path == path and 'training' not in sys.modules\n"
         "print(random.random(), numpy.random.rand(), torch.rand(1).item())\n"
     )
     ended = run("-c", code)
@@ -502,7 +501,7 @@ def test_the_program_trains_and_writes_logs_and_a_figure(small_npz, tmp_path, ca
     assert (logdir / "mae.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in logdir.iterdir()) == ["logs.json", "mae.png"]
     assert solution.main([str(option) for option in options]) == 2
-    assert "holds logs already" in capsys.readouterr().err
+    assert "already has logs" in capsys.readouterr().err
 
 
 def test_the_shapes_are_there_without_any_file(capsys, tmp_path):
@@ -517,7 +516,7 @@ def test_a_run_that_diverges_stops_and_keeps_no_numbers_that_are_not_json(
     options = ["--data", str(small_npz), "--lr", "1e30", "--logdir", str(tmp_path / "logs")]
     assert solution.main(options) == 1
     error = capsys.readouterr().err
-    assert re.fullmatch(r"solution\.py: stopped: epoch 1 is not finite; --lr 1e\+30 .*\n", error)
+    assert re.fullmatch(r"solution\.py: stopped: epoch 1 diverged; --lr 1e\+30 .*\n", error)
     assert not (tmp_path / "logs" / "logs.json").exists()
 
 

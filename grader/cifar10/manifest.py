@@ -1,31 +1,40 @@
-"""What the assignment consists of: its files, its points, and what students write.
+"""The assignment: its files, its points, and the functions that students write.
 
-Plain data. ``grader/handout.py`` makes the students' version from it.
+Plain data, from which ``grader/handout.py`` builds the students' version.
 """
 
 NAME = "cifar10"
-TITLE = "CIFAR-10 classification"
 SOLUTION = "."  # folder of the solution, from the root of the project
 
-# What students submit and the grader imports.
+# Files that students submit and the grader imports.
 SUBMITTED = ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py")
 
 # Problem on the sheet: points of its code.
 POINTS = {"1": 5, "2": 15, "3": 20, "4.1": 5}
 
-# What else students receive, as it is; README.md comes from this folder.
+# Other files that students receive, unchanged; README.md comes from this folder.
 HANDOUT = (
     "main.py",
     "main.ipynb",
-    "mistakes.py",
-    "data.py",
-    "shapes.py",
-    "config.py",
-    "checkpoint.py",
-    "device.py",
-    "interrupt.py",
-    "board.py",
     "test.py",
+    "training/__init__.py",
+    "training/arguments.py",
+    "training/batches.py",
+    "training/board.py",
+    "training/checkpoint.py",
+    "training/config.py",
+    "training/data.py",
+    "training/device.py",
+    "training/figures.py",
+    "training/files.py",
+    "training/interrupt.py",
+    "training/mistakes.py",
+    "training/precision.py",
+    "training/progress.py",
+    "training/results.py",
+    "training/run.py",
+    "training/shapes.py",
+    "training/units.py",
     "docs/assignment.md",
     "docs/devoir.md",
     "model_configs/mlp.json",
@@ -36,20 +45,19 @@ HANDOUT = (
 
 FILL_IN = "replace each ... below, then delete this line"
 
-# File: function: problem and task, which become the message of its NotImplementedError. Two
-# more entries make lines to fill in, where the course's first version had them too: the calls whose
-# arguments students find, and the keyword arguments that they are told because the sheet does not
-# say them.
+# File: function: problem and task, which become the message of its NotImplementedError. As in the
+# course's first version, two more entries keep lines to fill in: the calls whose arguments students
+# find, and the keyword arguments that are given because the sheet does not state them.
 BLANKS = {
     "mlp.py": {
         "Linear.__init__": (
             "1.1",
-            "make weight and bias, with random numbers in them",
+            "create weight and bias, with random initial values",
         ),
         "Linear.forward": ("1.1", "apply the affine map"),
         "MLP._build_layers": ("1.2", "build the hidden layers and the output layer"),
         "MLP._initialize_linear_layer": ("1.2", "initialise the bias and the weight"),
-        "MLP.activation_fn": ("1.3", "apply the activation that is asked for"),
+        "MLP.activation_fn": ("1.3", "apply the requested activation"),
         "MLP.forward": ("1.3", "flatten the images and apply the layers"),
     },
     "resnet18.py": {
@@ -66,8 +74,8 @@ BLANKS = {
     },
     "mlpmixer.py": {
         "PatchEmbed.__init__": ("3.1", FILL_IN, ("nn.Conv2d",)),
-        "PatchEmbed.forward": ("3.1", "turn the images into embedded patches"),
-        "Mlp.forward": ("3.2", "apply the layers of __init__ in their order"),
+        "PatchEmbed.forward": ("3.1", "embed the patches of the images"),
+        "Mlp.forward": ("3.2", "apply the layers of __init__ in order"),
         "MixerBlock.__init__": (
             "3.2",
             FILL_IN,
@@ -76,7 +84,7 @@ BLANKS = {
         ),
         "MixerBlock.forward": (
             "3.2",
-            "follow Figure 2; what an MLP adds goes through _skip_at_random",
+            "follow Figure 2; pass the output of each MLP through _skip_at_random",
         ),
         "MLPMixer.__init__": (
             "3.2",
@@ -88,7 +96,7 @@ BLANKS = {
         "MLPMixer.visualize": ("4.6", "draw the token-mixing weights of the first block"),
     },
     "utils.py": {
-        "cross_entropy_loss": ("4.1", "compute the loss without that of torch"),
-        "compute_accuracy": ("4.1", "compute the share of right predictions"),
+        "cross_entropy_loss": ("4.1", "compute the loss without torch's own"),
+        "compute_accuracy": ("4.1", "compute the fraction of correct predictions"),
     },
 }

@@ -1,13 +1,13 @@
-"""Wrong solutions of the assignment, for ``grader/mutants.py``: what students get wrong.
+"""Typical mistakes of students, for ``grader/mutants.py``.
 
-Plain data. Each mistake must cost points in its own part of the assignment and in no other.
+Plain data. Each mistake must cost points in its own part of the assignment only.
 """
 
-# A mistake on one line is easier to read than one cut in two.
+# Mistakes are easier to read on one line.
 # ruff: noqa: E501
 
-# Functions, and arguments with all that depends on them, which are not graded: the sheet leaves
-# them open, or they are this project's own.
+# Functions, and arguments with the code that depends on them, that are not graded: the sheet leaves
+# them open, or they are extensions of this project.
 NOT_GRADED = frozenset(
     {
         "ResNet18.visualize",
@@ -20,18 +20,18 @@ NOT_GRADED = frozenset(
     }
 )
 
-# Function: parts that may lose points with its own, because no stand-in can take its place.
+# Function: parts that may lose points with its own, because no stand-in can replace it.
 ALSO = {"MLP._build_layers": ("1.3",)}
 
-# Why generated mutants lose no points, and rightly so: which ones.
+# Reason: the generated mutants that rightly lose no points for it.
 EQUIVALENT = {
-    "The sheet asks for weight and bias alone.": (
+    "The sheet asks for weight and bias only.": (
         "Linear.__init__: self.in_features = in_features dropped",
         "Linear.__init__: in_features -> out_features",
         "Linear.__init__: self.out_features = out_features dropped",
         "Linear.__init__: out_features -> in_features",
     ),
-    "A Linear outside of an MLP may start with any numbers.": (
+    "A Linear outside an MLP may have any initial values.": (
         "Linear.__init__: 1 / math.sqrt(in_features) -> 1 * math.sqrt(in_features)",
         "Linear.__init__: 1 -> 2",
         "Linear.__init__: 1 -> 0",
@@ -67,7 +67,7 @@ EQUIVALENT = {
         "cross_entropy_loss: logits.float() -> logits",
         "cross_entropy_loss: logits -> labels (no. 2)",
     ),
-    "The loss does not depend on what is subtracted, and nor does its gradient.": (
+    "Neither the loss nor its gradient depends on the constant.": (
         "cross_entropy_loss: logits.detach() -> logits",
     ),
     "Logits near the largest float are not graded.": (
@@ -76,23 +76,23 @@ EQUIVALENT = {
         "cross_entropy_loss: 2 -> 1",
         "cross_entropy_loss: lowest - constant -> lowest + constant",
     ),
-    "Labels are of this type.": ("cross_entropy_loss: labels.long() -> labels",),
-    "The first dimension is the last one too.": ("cross_entropy_loss: 0 -> -1",),
-    "Students are given this attribute; nothing but a message depends on it.": (
+    "Labels already have this type.": ("cross_entropy_loss: labels.long() -> labels",),
+    "The first dimension is also the last.": ("cross_entropy_loss: 0 -> -1",),
+    "Students are given this attribute; only a message depends on it.": (
         "PatchEmbed.__init__: self.patch_size = patch_size dropped",
         "PatchEmbed.__init__: patch_size -> in_chans",
     ),
 }
 
-# File: problem part, and parts that cannot be right after these mistakes either: a text that occurs
-# once in the solution: the mistake in a few words: what stands there instead.
+# File: problem, and problems that necessarily fail with it: a text that occurs once in the solution:
+# the mistake in a few words: the text that replaces it.
 BY_HAND = {
     "mlp.py": {
         "1.1": {
             "(input, self.weight, self.bias)": {
                 "the bias is forgotten": "(input, self.weight)",
                 "the weight is detached": "(input, self.weight.detach(), self.bias)",
-                "the bias by .data": "(input, self.weight, self.bias.data)",
+                "the bias is read from .data": "(input, self.weight, self.bias.data)",
                 "the input is detached": "(input.detach(), self.weight, self.bias)",
             },
             "nn.functional.linear(input, self.weight, self.bias)": {
@@ -168,7 +168,7 @@ BY_HAND = {
             },
             "Linear(width_in, width_out) for": {
                 "all hidden layers are as wide as the first": "Linear(width_in, widths[1]) for",
-                "in and out are exchanged": "Linear(width_out, width_in) for",
+                "in and out are swapped": "Linear(width_out, width_in) for",
             },
             (
                 "nn.ModuleList(\n"
@@ -191,7 +191,7 @@ BY_HAND = {
                 ),
             },
             "return hidden_layers, Linear(widths[-1], num_classes)": {
-                "_build_layers looks at self, not at its arguments": "return hidden_layers, Linear(self.hidden_sizes[-1], self.num_classes)",
+                "_build_layers uses self, not its arguments": "return hidden_layers, Linear(self.hidden_sizes[-1], self.num_classes)",
             },
             "nn.init.xavier_normal_": {
                 "Glorot uniform": "nn.init.xavier_uniform_",
@@ -199,8 +199,8 @@ BY_HAND = {
                 "the default of nn.init.normal_": "nn.init.normal_",
             },
             "nn.init.xavier_normal_(module.weight)": {
-                "a fixed deviation": "nn.init.normal_(module.weight, std=0.01)",
-                "the variance for the deviation": "nn.init.normal_(module.weight, 0, 2 / (module.in_features + module.out_features))",
+                "a fixed standard deviation": "nn.init.normal_(module.weight, std=0.01)",
+                "the variance as standard deviation": "nn.init.normal_(module.weight, 0, 2 / (module.in_features + module.out_features))",
                 "the fan-in alone": "nn.init.normal_(module.weight, 0, module.in_features**-0.5)",
                 "1 for 2 in the variance": "nn.init.xavier_normal_(module.weight, gain=0.5**0.5)",
                 "Glorot with the gain for ReLU": 'nn.init.xavier_normal_(module.weight, nn.init.calculate_gain("relu"))',
@@ -211,7 +211,7 @@ BY_HAND = {
                 "the bias is random": "nn.init.normal_(module.bias, std=0.1)",
             },
             "        nn.init.zeros_(module.bias)\n": {
-                "the bias is left as it is": "",
+                "the bias is not initialised": "",
             },
             (
                 "        nn.init.xavier_normal_(module.weight)\n        nn.init.zeros_(module.bias)"
@@ -232,16 +232,16 @@ BY_HAND = {
                 "GELU for ReLU": "nn.functional.gelu(inputs)",
                 "softplus for ReLU": "nn.functional.softplus(inputs)",
                 "the absolute value": "inputs.abs()",
-                "ReLU of the detached": "torch.relu(inputs.detach())",
+                "ReLU of detached inputs": "torch.relu(inputs.detach())",
             },
             "torch.tanh(inputs)": {
                 "tanh as a sigmoid": "2 * torch.sigmoid(inputs) - 1",
-                "tanh by a linear piece": "nn.functional.hardtanh(inputs)",
+                "hard tanh": "nn.functional.hardtanh(inputs)",
             },
             "torch.sigmoid(inputs)": {
                 "softmax for sigmoid": "inputs.softmax(dim=-1)",
-                "sigmoid by pieces": "nn.functional.hardsigmoid(inputs)",
-                "the sign in the sigmoid": "1 / (1 + inputs.exp())",
+                "hard sigmoid": "nn.functional.hardsigmoid(inputs)",
+                "the sigmoid of the negative": "1 / (1 + inputs.exp())",
             },
             "return torch.tanh(inputs)": {
                 "a missing return": "torch.tanh(inputs)",
@@ -281,7 +281,7 @@ BY_HAND = {
                 "detached between the layers": "layer(hidden.detach()))\n",
             },
             "return self.output_layer(hidden)": {
-                "dropout that nobody asked for": "return self.output_layer(nn.functional.dropout(hidden))",
+                "dropout before the output layer": "return self.output_layer(nn.functional.dropout(hidden))",
                 "the activation after the last layer": "return self.activation_fn(self.activation, self.output_layer(hidden))",
                 "softmax after the last layer": "return self.output_layer(hidden).softmax(dim=1)",
                 "log softmax after the last layer": "return self.output_layer(hidden).log_softmax(dim=1)",
@@ -354,8 +354,8 @@ BY_HAND = {
                 "a projection always": "if True:",
             },
             "self.bn2 = nn.BatchNorm2d(planes)": {
-                "another eps in batch norm": "self.bn2 = nn.BatchNorm2d(planes, eps=1e-3)",
-                "another momentum in batch norm": "self.bn2 = nn.BatchNorm2d(planes, momentum=0.9)",
+                "batch norm with another eps": "self.bn2 = nn.BatchNorm2d(planes, eps=1e-3)",
+                "batch norm with another momentum": "self.bn2 = nn.BatchNorm2d(planes, momentum=0.9)",
                 "batch norm without scale and shift": "self.bn2 = nn.BatchNorm2d(planes, affine=False)",
                 "batch norm without running statistics": "self.bn2 = nn.BatchNorm2d(planes, track_running_stats=False)",
                 "group norm for batch norm": "self.bn2 = nn.GroupNorm(1, planes)",
@@ -408,7 +408,7 @@ BY_HAND = {
                 "the stride in both blocks": "BasicBlock(planes, planes, stride)",
             },
             "nn.Linear(512, num_classes)": {
-                "ten classes whatever is asked for": "nn.Linear(512, 10)",
+                "always ten classes": "nn.Linear(512, 10)",
                 "no bias in the classifier": "nn.Linear(512, num_classes, bias=False)",
             },
             "self.linear = nn.Linear(512, num_classes)": {
@@ -474,7 +474,7 @@ BY_HAND = {
                 "always three channels": "nn.Conv2d(3, embed",
             },
             "nn.Conv2d(in_chans, embed_dim,": {
-                "always 768 numbers a patch": "nn.Conv2d(in_chans, 768,",
+                "always 768 numbers per patch": "nn.Conv2d(in_chans, 768,",
             },
             "self.proj(x).flatten(start_dim=2).transpose(1, 2)": {
                 "no transposition": "self.proj(x).flatten(start_dim=2)",
@@ -510,7 +510,7 @@ BY_HAND = {
             },
             "self.act = act_layer()": {
                 "always GELU": "self.act = nn.GELU()",
-                "GELU by its tanh formula": 'self.act = nn.GELU("tanh") if act_layer is nn.GELU else act_layer()',
+                "the tanh approximation of GELU": 'self.act = nn.GELU("tanh") if act_layer is nn.GELU else act_layer()',
                 "SiLU for GELU": "self.act = nn.SiLU() if act_layer is nn.GELU else act_layer()",
             },
             (
@@ -526,7 +526,7 @@ BY_HAND = {
                 "the layers of Mlp without bias": "self.fc1 = nn.Linear(in_features, hidden_features, bias=False)",
             },
             "tokens_dim, channels_dim = (int": {
-                "the hidden widths are exchanged": "channels_dim, tokens_dim = (int",
+                "the hidden widths are swapped": "channels_dim, tokens_dim = (int",
             },
             "(int(ratio * dim) for ratio in mlp_ratio)": {
                 "the hidden widths are rounded": "(round(ratio * dim + 0.25) for ratio in mlp_ratio)",
@@ -535,7 +535,7 @@ BY_HAND = {
             },
             "self.norm1 = nn.LayerNorm(dim, eps=1e-6)": {
                 "the first norm over the patches": "self.norm1 = nn.LayerNorm(seq_len, eps=1e-6)",
-                "the first norm with the usual eps": "self.norm1 = nn.LayerNorm(dim)",
+                "the first norm with the default eps": "self.norm1 = nn.LayerNorm(dim)",
             },
             "self.norm2 = nn.LayerNorm(dim, eps=1e-6)": {
                 "the second norm with eps 1e-3": "self.norm2 = nn.LayerNorm(dim, eps=1e-3)",
@@ -586,7 +586,7 @@ BY_HAND = {
                 "        x = x + self._skip_at_random(mixed.transpose(1, 2))  # (B, N, D)\n"
                 "        return x"
             ): {
-                "the second residual is that of the first": (
+                "the second residual skips both MLPs": (
                     "        start, x = x, x + self._skip_at_random(mixed.transpose(1, 2))\n"
                     "        return start"
                 ),
@@ -612,7 +612,7 @@ BY_HAND = {
                 ),
             },
             "self.mlp_channels(self.norm2(x))": {
-                "the first norm before channel mixing too": "self.mlp_channels(self.norm1(x))",
+                "the first norm also before channel mixing": "self.mlp_channels(self.norm1(x))",
             },
             "return x + self._skip_at_random(self.mlp_channels(self.norm2(x)))": {
                 "an activation after the block": "return torch.relu(x + self._skip_at_random(self.mlp_channels(self.norm2(x))))",
@@ -631,7 +631,7 @@ BY_HAND = {
                 "no block drops": "drop=0.0,\n",
             },
             "self.head = nn.Linear(embed_dim, num_classes)": {
-                "ten classes whatever is asked for": "self.head = nn.Linear(embed_dim, 10)",
+                "always ten classes": "self.head = nn.Linear(embed_dim, 10)",
                 "the head takes all patches": "self.head = nn.Linear(embed_dim * self.patchemb.num_patches, num_classes)",
             },
             "self.norm = nn.LayerNorm(embed_dim, eps=1e-6)": {
@@ -648,14 +648,14 @@ BY_HAND = {
                 "Kaiming for Glorot": "nn.init.kaiming_uniform_(module.weight)",
             },
             ("nn.init.xavier_uniform_(module.weight)\n            nn.init.zeros_(module.bias)"): {
-                "biases of linear layers are left": "nn.init.xavier_uniform_(module.weight)",
+                "biases of linear layers are not initialised": "nn.init.xavier_uniform_(module.weight)",
             },
             "nn.init.kaiming_normal_(module.weight)": {
                 "Kaiming uniform for normal": "nn.init.kaiming_uniform_(module.weight)",
                 "Kaiming by the fan-out": 'nn.init.kaiming_normal_(module.weight, mode="fan_out")',
             },
             ("nn.init.kaiming_normal_(module.weight)\n            nn.init.zeros_(module.bias)"): {
-                "the bias of the convolution is left": "nn.init.kaiming_normal_(module.weight)",
+                "the bias of the convolution is not initialised": "nn.init.kaiming_normal_(module.weight)",
             },
             "elif isinstance(module, nn.Conv2d):": {
                 "the convolution is not initialised": "elif isinstance(module, nn.Conv1d):",
@@ -727,9 +727,9 @@ BY_HAND = {
             },
             "shifted.gather(1, labels.long().unsqueeze(1)).squeeze(1)": {
                 "the first column for that of the label": "shifted[:, 0]",
-                "all columns of the labels for every image": "shifted[:, labels].mean(dim=1)",
+                "every label for every image": "shifted[:, labels].mean(dim=1)",
                 "ten classes always": "(shifted * torch.eye(10)[labels]).sum(dim=1)",
-                "as many classes as the labels show": "(shifted * torch.nn.functional.one_hot(labels)).sum(dim=1)",
+                "as many classes as the labels contain": "(shifted * torch.nn.functional.one_hot(labels)).sum(dim=1)",
             },
             "labels.long().unsqueeze(1)": {
                 "labels from 1": "(labels.long() - 1).clamp(min=0).unsqueeze(1)",
@@ -738,14 +738,14 @@ BY_HAND = {
                 "the gathered column keeps its dimension": "labels.long().unsqueeze(1))",
             },
             "return _mean(log_normalizer - target, dim=0)": {
-                "log of the softmax without the maximum": "return -(logits.exp() / logits.exp().sum(1, keepdim=True)).log().gather(1, labels.unsqueeze(1)).mean()",
+                "log of a softmax that does not subtract the maximum": "return -(logits.exp() / logits.exp().sum(1, keepdim=True)).log().gather(1, labels.unsqueeze(1)).mean()",
                 "log of torch's softmax": "return -logits.softmax(dim=1).log().gather(1, labels.unsqueeze(1)).mean()",
                 "log of the softmax plus 1e-9": "return -(logits.softmax(dim=1) + 1e-9).log().gather(1, labels.unsqueeze(1)).mean()",
                 "softmax over the batch": "return -logits.log_softmax(dim=0).gather(1, labels.unsqueeze(1)).mean()",
                 "softmax twice": "return -logits.softmax(1).log_softmax(dim=1).gather(1, labels.unsqueeze(1)).mean()",
                 "the sum for the mean": "return (log_normalizer - target).sum()",
                 "the mean over images and classes": "return _mean(log_normalizer - target, dim=0) / logits.shape[1]",
-                "the mean over 128 images always": "return (log_normalizer - target).sum() / 128",
+                "always divided by 128": "return (log_normalizer - target).sum() / 128",
                 "a loss for each image": "return log_normalizer - target",
                 "the wrong sign": "return _mean(target - log_normalizer, dim=0)",
                 "a number, not a tensor": "return _mean(log_normalizer - target, dim=0).item()",
@@ -756,7 +756,7 @@ BY_HAND = {
                 "F.cross_entropy": "return torch.nn.functional.cross_entropy(logits, labels)",
                 "F.nll_loss": "return torch.nn.functional.nll_loss(logits.log_softmax(dim=1), labels)",
                 "nn.CrossEntropyLoss": "return torch.nn.CrossEntropyLoss()(logits, labels)",
-                "torch's loss by a name put together": 'return getattr(torch.nn.functional, "cross" + "_entropy")(logits, labels)',
+                "torch's loss by a composed name": 'return getattr(torch.nn.functional, "cross" + "_entropy")(logits, labels)',
                 "a new tensor that is always on the CPU": "return _mean(log_normalizer - target + torch.zeros(len(labels)), dim=0)",
             },
             "logits.argmax(dim=1)": {
@@ -765,14 +765,14 @@ BY_HAND = {
             "(logits.argmax(dim=1) == labels)": {
                 "the largest logit over the batch": "(logits.argmax(dim=0)[0] == labels)",
                 "the error rate": "(logits.argmax(dim=1) != labels)",
-                "among the two largest": "(logits.topk(2, dim=1).indices == labels[:, None]).any(dim=1)",
-                "any right one is enough": "(logits.argmax(dim=1) == labels).any()",
+                "top-2 accuracy": "(logits.topk(2, dim=1).indices == labels[:, None]).any(dim=1)",
+                "one correct image is enough": "(logits.argmax(dim=1) == labels).any()",
             },
             ".float().mean()": {
-                "the number of right ones": ".float().sum()",
+                "the number of correct ones": ".float().sum()",
                 "a percentage": ".float().mean() * 100",
                 "an integer": ".float().mean().long()",
-                "the share of 64 always": ".float().sum() / 64",
+                "always divided by 64": ".float().sum() / 64",
                 "one for every image": ".float()",
                 "divided by the number of classes": ".float().sum() / logits.shape[1]",
             },

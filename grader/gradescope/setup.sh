@@ -5,7 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 if ! python3 -m venv --help >/dev/null 2>&1 || ! python3 -c "import ensurepip" 2>/dev/null; then
     apt-get update -q && apt-get install -y -q --no-install-recommends python3 python3-venv
 fi
-# Beside the folder of this script, which students' code must not be able to read.
+# Outside the folder of this script, which students' code must not be able to read.
 venv="$here/../python"
 python3 -m venv "$venv"
 "$venv/bin/pip" install --no-cache-dir -r "$here/requirements.txt"

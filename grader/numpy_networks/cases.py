@@ -1,9 +1,9 @@
-"""What is checked of Questions 1, 2 and 3.1 to 3.3, and for how many points.
+"""The checks of Questions 1, 2 and 3.1 to 3.3, with their points.
 
-Fair to the course's notebook: a cache may hold more than it must, a layer may compute in any
-precision and by loops, ``loss`` may clip the predictions in place, derivatives may come as integers
-or booleans, random numbers may come from any generator of NumPy. No case pools an image that the
-windows do not fill, or shows ResNet18 an image of another size than the sheet's.
+Whatever the course's notebook allows passes: extra entries in a cache, any precision, loops, a
+``loss`` that clips the predictions in place, derivatives of integer or boolean type, any of NumPy's
+random generators. No case pools an image that the windows do not fill, or gives ResNet18 an image
+of another size than the sheet's.
 
 Shapes: B batch, C channels, H, W height and width, K classes.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# Optimizers import this when they are first used, for a second: once, here, and not in every case.
+# Imported by optimizers on first use, which takes a second: once here, not in every case.
 import torch._dynamo
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -25,7 +25,7 @@ from grader.trial import Trial, Wrong, case
 
 FILE = "solution.py"
 NAMES = ("relu", "sigmoid", "tanh")
-FUNCTIONS = tuple(f"NN.{name}" for name in NAMES)  # Question 1.2, without the two that use them
+FUNCTIONS = tuple(f"NN.{name}" for name in NAMES)
 ALL_FUNCTIONS = (*FUNCTIONS, "NN.activation", "NN.softmax")
 
 
@@ -35,7 +35,7 @@ def _own(part: str) -> tuple[str, frozenset[str]]:
 
 
 def _numbers(trial: Trial, *shape: int, seed: int = 0) -> np.ndarray:
-    """Return normally distributed numbers, in double precision for the submission too."""
+    """Return standard normal numbers, in double precision for the submission too."""
     return trial.draw(*shape, seed=seed).double().numpy()
 
 
@@ -60,7 +60,7 @@ def _entry(what: str, entries: Any, name: str) -> Any:
 
 
 def _record_raised(trial: Trial, what: str, call: Any) -> None:
-    """Record whether an error is raised; expected is one of any type."""
+    """Record whether an error is raised; one of any type is expected."""
     raised = "no error"
     try:
         call()
@@ -99,7 +99,7 @@ def _initialized(trial: Trial, dims: tuple[int, ...], **options) -> dict[str, np
 
 @case("1.1", 1, FILE, public=True, forbidden=_own("NN.initialize_weights"))
 def weights_have_their_shapes(trial: Trial):
-    """initialize_weights makes W (in, out) and a row of zeros b (1, out) for every layer."""
+    """initialize_weights creates W (in, out) and a row of zeros b (1, out) for every layer."""
     for dims in ((784, 128, 64, 10), (5, 4, 3), (6, 3, 7, 2, 4)):
         weights, what = _initialized(trial, dims), f"NN({dims}): weights"
         for layer in range(1, len(dims)):
@@ -110,7 +110,7 @@ def weights_have_their_shapes(trial: Trial):
 
 @case("1.1", 1, FILE, public=True, forbidden=_own("NN.initialize_weights"))
 def weights_are_uniform(trial: Trial):
-    """All weights are uniform between -1 / sqrt(h0) and 1 / sqrt(h0), h0 the size of the input."""
+    """All weights are uniform in ±1 / sqrt(h0), where h0 is the size of the input."""
     dims = (100, 300, 90, 40)
     weights, what = _initialized(trial, dims), f"NN({dims}): weights"
     for layer in range(1, len(dims)):
@@ -120,7 +120,7 @@ def weights_are_uniform(trial: Trial):
 
 
 def _record_uniform(trial: Trial, what: str, weight: Any, width: float) -> None:
-    """Record weights that should be uniform around 0, over an interval of this width."""
+    """Record weights that should be uniform over an interval of this width around 0."""
     if not isinstance(weight, np.ndarray):
         raise Wrong(f"{what} is a {type(weight).__name__}; expected an array")
     numbers = torch.from_numpy(np.array(weight, dtype=np.float64))
@@ -132,10 +132,10 @@ def _record_uniform(trial: Trial, what: str, weight: Any, width: float) -> None:
     1,
     FILE,
     forbidden=_own("NN.initialize_weights"),
-    hint="think of the seed, and of layers of equal size.",
+    hint="consider the seed, and layers of equal size.",
 )
 def weights_depend_on_the_seed(trial: Trial):
-    """The same seed makes the same weights, another seed or None others; layers differ."""
+    """The same seed gives the same weights, another seed or None others; layers differ."""
     dims = (8, 8, 8, 8)
     model = trial.solution.NN(dims=dims, seed=3)
     model.initialize_weights()
@@ -172,25 +172,25 @@ def _record_function(trial: Trial, name: str, x: np.ndarray, where: str = "") ->
 
 @case("1.2", 1, FILE, public=True, forbidden=_own("NN.relu"))
 def relu_and_its_derivative(trial: Trial):
-    """relu returns max(x, 0), and with grad=True its derivative by x."""
+    """relu returns max(x, 0), and with grad=True its derivative."""
     _record_function(trial, "relu", 3 * _numbers(trial, 6, 5))
 
 
 @case("1.2", 1, FILE, public=True, forbidden=_own("NN.sigmoid"))
 def sigmoid_and_its_derivative(trial: Trial):
-    """sigmoid returns 1 / (1 + exp(-x)), and with grad=True its derivative by x."""
+    """sigmoid returns 1 / (1 + exp(-x)), and with grad=True its derivative."""
     _record_function(trial, "sigmoid", 3 * _numbers(trial, 6, 5))
 
 
 @case("1.2", 1, FILE, public=True, forbidden=_own("NN.tanh"))
 def tanh_and_its_derivative(trial: Trial):
-    """tanh returns tanh(x), and with grad=True its derivative by x."""
+    """tanh returns tanh(x), and with grad=True its derivative."""
     _record_function(trial, "tanh", 2 * _numbers(trial, 6, 5))
 
 
 @case("1.2", 1, FILE, public=True, forbidden=_own("NN.activation"), stand_ins=FUNCTIONS)
 def activation_selects_by_name(trial: Trial):
-    """activation is the function that activation_str names; an unknown name is an error."""
+    """activation applies the function named by activation_str; an unknown name is an error."""
     x = 2 * _numbers(trial, 4, 6)
     for name in NAMES:
         model = _network(trial, activation=name)
@@ -205,9 +205,9 @@ def activation_selects_by_name(trial: Trial):
     _record_raised(trial, "activation(x) with activation_str='sine' raises", activate)
 
 
-@case("1.2", 1, FILE, hint="think of very large and very small inputs.")
+@case("1.2", 1, FILE, hint="consider very large and very small inputs.")
 def activations_of_large_inputs(trial: Trial):
-    """sigmoid, tanh and their derivatives are right for inputs of ±20 to ±1,000."""
+    """sigmoid, tanh and their derivatives are correct for inputs of ±20 to ±1,000."""
     for x in (-1000.0, -700.0, -100.0, -20.0, 20.0, 100.0, 700.0, 1000.0):
         for name in ("sigmoid", "tanh"):
             _record_function(trial, name, np.array([[x, 0.5]]), f" for x = [[{x:g}, 0.5]]")
@@ -228,10 +228,10 @@ def softmax_of_each_row(trial: Trial):
     0.5,
     FILE,
     forbidden=_own("NN.softmax"),
-    hint="think of large numbers, and of a single row.",
+    hint="consider large numbers, and a single row.",
 )
 def softmax_of_large_numbers(trial: Trial):
-    """softmax is right for numbers of ±100 to ±10,000, and over the last axis of any array."""
+    """softmax is correct for numbers of ±100 to ±10,000, and over the last axis of any array."""
     model = _network(trial)
     for scale in (100.0, 1000.0, 10_000.0):
         x = np.array([[scale, -scale, 0], [scale, scale, scale + 1], [-scale, -scale - 1, -scale]])
@@ -266,7 +266,7 @@ def forward_computes_all_layers(trial: Trial):
     FILE,
     forbidden=_own("NN.forward"),
     stand_ins=ALL_FUNCTIONS,
-    hint="think of other networks.",
+    hint="consider other networks.",
 )
 def forward_of_other_networks(trial: Trial):
     """forward works for one and three hidden layers, with each activation."""
@@ -281,10 +281,10 @@ def forward_of_other_networks(trial: Trial):
     FILE,
     forbidden=_own("NN.forward"),
     stand_ins=ALL_FUNCTIONS,
-    hint="think of other batches.",
+    hint="consider other batches.",
 )
 def forward_of_any_batch(trial: Trial):
-    """forward works for a batch of one, and treats each example on its own."""
+    """forward works for a batch of one and treats examples independently."""
     for batch in (1, 2, 64):
         _record_cache(trial, (7, 6, 5, 4), batch=batch)
 
@@ -313,7 +313,7 @@ def loss_is_the_mean_cross_entropy(trial: Trial):
     1,
     FILE,
     forbidden=_own("NN.loss"),
-    hint="think of other numbers of examples and classes.",
+    hint="consider other numbers of examples and classes.",
 )
 def loss_of_any_batch(trial: Trial):
     """loss works for one example, for many, and for two classes."""
@@ -327,15 +327,15 @@ def loss_of_any_batch(trial: Trial):
     1,
     FILE,
     forbidden=_own("NN.loss"),
-    hint="think of probabilities near 0 and 1, and of epsilon.",
+    hint="consider probabilities near 0 and 1, and epsilon.",
 )
 def loss_keeps_away_from_zero_and_one(trial: Trial):
-    """loss takes probabilities that are nearer than epsilon to 0 or 1 as epsilon or 1 - epsilon."""
+    """loss clips probabilities to [epsilon, 1 - epsilon]."""
     for rows in ([[1.0, 0, 0]], [[0.0, 1, 0]], [[0.98, 0.01, 0.01], [0.99, 0.005, 0.005]]):
         for epsilon in (1e-6, 0.05):
             model = _network(trial, epsilon=epsilon)
             what = f"loss of predictions {rows} with epsilon={epsilon:g} and labels 0, 1"
-            # For a sure and right prediction -log(1 - epsilon), or 0 without the upper limit.
+            # -log(1 - epsilon) for a confident and correct prediction, 0 without the upper limit.
             prediction = np.array(rows)
             with trial.without(("",)):
                 loss = model.loss(prediction.copy(), np.eye(3)[: len(rows)])
@@ -345,7 +345,7 @@ def loss_keeps_away_from_zero_and_one(trial: Trial):
 def _record_gradients(
     trial: Trial, dims: Sequence[int], batch: int, layers: Sequence[int], **options
 ) -> None:
-    """Record the gradients of some layers, of a cache that the submission's own forward makes."""
+    """Record the gradients of some layers, from the cache of the submission's own forward."""
     model, x = _network(trial, dims, seed=batch, **options), _numbers(trial, batch, dims[0])
     labels = _labels(batch, dims[-1])
     with trial.without(("",)):
@@ -365,7 +365,7 @@ FORWARD = (*ALL_FUNCTIONS, "NN.forward")
 
 @case("1.5", 2, FILE, public=True, forbidden=_own("NN.backward"), stand_ins=FORWARD)
 def backward_of_the_last_layer(trial: Trial):
-    """backward returns dA of the last layer for each example, dW and db as means of the batch."""
+    """backward returns dA of the last layer per example, and dW and db as means over the batch."""
     for dims, batch in (((7, 6, 5, 4), 3), ((784, 128, 64, 10), 2)):
         _record_gradients(trial, dims, batch, layers=[3])
 
@@ -383,7 +383,7 @@ def backward_of_the_hidden_layers(trial: Trial):
     FILE,
     forbidden=_own("NN.backward"),
     stand_ins=FORWARD,
-    hint="think of other networks.",
+    hint="consider other networks.",
 )
 def backward_of_other_networks(trial: Trial):
     """backward works for one and three hidden layers, with each activation."""
@@ -394,7 +394,7 @@ def backward_of_other_networks(trial: Trial):
 
 
 @case(
-    "1.5", 1, FILE, forbidden=_own("NN.backward"), stand_ins=FORWARD, hint="think of other batches."
+    "1.5", 1, FILE, forbidden=_own("NN.backward"), stand_ins=FORWARD, hint="consider other batches."
 )
 def backward_of_any_batch(trial: Trial):
     """backward works for a batch of one and for many; dA and dZ are not divided by B."""
@@ -428,7 +428,7 @@ def update_takes_a_step(trial: Trial):
     1,
     FILE,
     forbidden=_own("NN.update"),
-    hint="think of other networks, and of a second step.",
+    hint="consider other networks, and a second step.",
 )
 def update_of_other_networks(trial: Trial):
     """update works for one and three hidden layers, and again after a first step."""
@@ -440,7 +440,7 @@ def update_of_other_networks(trial: Trial):
 
 
 def _convolution(trial: Trial, filter_size: int, stride: int, units: int) -> Any:
-    """Return a convolution with known weights, of both signs."""
+    """Return a convolution with known weights of both signs."""
     layer = trial.solution.Convolution2dLayer(filter_size, stride, units)
     layer.weights = _numbers(trial, units, filter_size, filter_size, seed=filter_size)
     return layer
@@ -471,12 +471,12 @@ OTHER_CONVOLUTIONS = (
 
 @case("2.1", 1.5, FILE, public=True, forbidden=_own("Convolution2dLayer.initialize_weights"))
 def filters_are_uniform(trial: Trial):
-    """initialize_weights makes one filter for each unit, uniform between 0 and 1."""
+    """initialize_weights creates one filter per unit, uniform between 0 and 1."""
     for arguments in ((3, 1, 64), (5, 1, 1000)):
         layer = trial.solution.Convolution2dLayer(*arguments)
         with trial.without(("",)):
             layer.initialize_weights()
-        what = f"Convolution2dLayer{arguments}: weights, less 0.5,"
+        what = f"Convolution2dLayer{arguments}: weights minus 0.5"
         if not isinstance(layer.weights, np.ndarray):
             raise Wrong(f"{what} are a {type(layer.weights).__name__}; expected an array")
         _record_uniform(trial, what, layer.weights - 0.5, 1.0)
@@ -487,10 +487,10 @@ def filters_are_uniform(trial: Trial):
     0.5,
     FILE,
     forbidden=_own("Convolution2dLayer.initialize_weights"),
-    hint="think of the seed.",
+    hint="consider the seed.",
 )
 def filters_depend_on_the_seed(trial: Trial):
-    """The same seed makes the same filters, another seed or None others; filters differ."""
+    """The same seed gives the same filters, another seed or None others; filters differ."""
     layer = trial.solution.Convolution2dLayer(seed=3)
     layer.initialize_weights()
     first = np.array(layer.weights)
@@ -522,10 +522,10 @@ def convolution_of_the_sheet(trial: Trial):
     2.5,
     FILE,
     forbidden=_own("Convolution2dLayer.forward"),
-    hint="think of other filter sizes and strides.",
+    hint="consider other filter sizes and strides.",
 )
 def convolution_of_any_filter(trial: Trial):
-    """forward works for other filter sizes and strides, and images that are not square."""
+    """forward works for other filter sizes, strides and images that are not square."""
     for arguments, shape in OTHER_CONVOLUTIONS:
         _record_convolution(trial, arguments, shape)
 
@@ -550,7 +550,7 @@ CONVOLVE = ("Convolution2dLayer.forward",)
     "2.2", 3, FILE, public=True, forbidden=_own("Convolution2dLayer.backward"), stand_ins=CONVOLVE
 )
 def convolution_gradient_of_the_sheet(trial: Trial):
-    """backward returns the gradient by the weights, summed over images and positions."""
+    """backward returns the gradient of the weights, summed over images and positions."""
     _record_weight_gradient(trial, (3, 1, 4), (3, 1, 6, 6))
     _record_weight_gradient(trial, (3, 1, 64), (1, 1, 32, 32))
 
@@ -561,10 +561,10 @@ def convolution_gradient_of_the_sheet(trial: Trial):
     FILE,
     forbidden=_own("Convolution2dLayer.backward"),
     stand_ins=CONVOLVE,
-    hint="think of other filter sizes and strides.",
+    hint="consider other filter sizes and strides.",
 )
 def convolution_gradient_of_any_filter(trial: Trial):
-    """backward works for other filter sizes and strides, and images that are not square."""
+    """backward works for other filter sizes, strides and images that are not square."""
     for arguments, shape in OTHER_CONVOLUTIONS:
         _record_weight_gradient(trial, arguments, shape)
 
@@ -590,7 +590,7 @@ def pooling_of_the_sheet(trial: Trial):
     1.5,
     FILE,
     forbidden=_own("MaxPooling2dLayer.forward"),
-    hint="think of other windows and images.",
+    hint="consider other windows and images.",
 )
 def pooling_of_any_window(trial: Trial):
     """forward works for other windows, negative numbers, and images that are not square."""
@@ -625,7 +625,7 @@ def pooling_gradient_of_the_sheet(trial: Trial):
     FILE,
     forbidden=_own("MaxPooling2dLayer.backward"),
     stand_ins=POOL,
-    hint="think of other windows, and of windows with several maxima.",
+    hint="consider other windows, and windows with several maxima.",
 )
 def pooling_gradient_of_any_window(trial: Trial):
     """backward works for other windows; each of several maxima receives the whole gradient."""
@@ -645,7 +645,7 @@ def _block(trial: Trial, *arguments: int, seed: int = 0, **options: str) -> Any:
 
 @case("3.1", 1.5, FILE, public=True)
 def block_has_the_layers_of_the_figure(trial: Trial):
-    """ResidualBlock registers the layers of Figure 1; a residual connection where shapes change."""
+    """ResidualBlock has the layers of Figure 1, and a residual connection if the shape changes."""
     for arguments in ((4, 4), (4, 4, 1), (4, 8), (4, 4, 2), (6, 3, 2)):
         block = _block(trial, *arguments)
         output = block(trial.draw(2, arguments[0], 8, 8))
@@ -659,16 +659,16 @@ def block_has_the_layers_of_the_figure(trial: Trial):
 
 @case("3.1", 2, FILE, public=True)
 def block_adds_its_input(trial: Trial):
-    """ResidualBlock with equal shapes returns the right output and gradients in evaluation."""
+    """ResidualBlock that keeps the shape returns the correct output and gradients in evaluation."""
     for seed in (0, 1, 2):
         block = _block(trial, 5, 5, seed=seed).eval()
         what = "ResidualBlock(5, 5) in evaluation"
         trial.differentiate(what, block, trial.draw(3, 5, 7, 7, seed=seed))
 
 
-@case("3.1", 1.5, FILE, hint="think of blocks that change the channels or the resolution.")
+@case("3.1", 1.5, FILE, hint="consider blocks that change the channels or the resolution.")
 def block_projects_its_input(trial: Trial):
-    """ResidualBlock with a stride or other channels returns the right output and gradients."""
+    """ResidualBlock that changes the shape returns the correct output and gradients."""
     for arguments in ((4, 6), (4, 4, 2), (3, 6, 2), (6, 3, 2)):
         for size in (8, 7):
             block = _block(trial, *arguments).eval()
@@ -676,9 +676,9 @@ def block_projects_its_input(trial: Trial):
             trial.differentiate(what, block, trial.draw(2, arguments[0], size, size))
 
 
-@case("3.1", 1, FILE, hint="think of the difference between training and evaluation.")
+@case("3.1", 1, FILE, hint="consider the difference between training and evaluation.")
 def block_normalises_by_the_batch(trial: Trial):
-    """ResidualBlock in training uses the statistics of the batch and keeps their running mean."""
+    """ResidualBlock in training normalises by batch statistics and updates the running ones."""
     for arguments in ((4, 4), (4, 6, 2)):
         block = _block(trial, *arguments).train()
         what = f"ResidualBlock{arguments} in training"
@@ -686,9 +686,9 @@ def block_normalises_by_the_batch(trial: Trial):
         _record_statistics(trial, what, block)
 
 
-@case("3.1", 1, FILE, hint="think of tanh, and of names that are unknown.")
+@case("3.1", 1, FILE, hint="consider tanh, and unknown names.")
 def block_knows_two_activations(trial: Trial):
-    """ResidualBlock computes with "relu" and "tanh"; an unknown activation is an error."""
+    """ResidualBlock applies "relu" or "tanh"; an unknown activation is an error."""
     maps = trial.draw(2, 4, 6, 6)
     for name in ("relu", "tanh"):
         block = _block(trial, 4, 6, 2, activation_str=name).eval()
@@ -701,13 +701,13 @@ def block_knows_two_activations(trial: Trial):
     _record_raised(trial, "ResidualBlock with the activation 'sine' raises", activate)
 
 
-@case("3.1", 1, FILE, hint="how do the convolutions of a new block start?")
+@case("3.1", 1, FILE, hint="consider the initialisation of the convolutions.")
 def block_knows_three_initializations(trial: Trial):
-    """The two convolutions of a new ResidualBlock follow the law that initialization names."""
+    """Both convolutions of a new ResidualBlock have the distribution named by initialization."""
     for name in ("xavier_normal", "xavier_uniform", "kaiming_normal"):
         block = trial.solution.ResidualBlock(16, 48, 2, initialization=name)
-        _record_law(trial, f"ResidualBlock(16, 48, 2, initialization={name!r})", block, name)
-    _record_law(
+        _record_initial(trial, f"ResidualBlock(16, 48, 2, initialization={name!r})", block, name)
+    _record_initial(
         trial, "ResidualBlock(16, 48)", trial.solution.ResidualBlock(16, 48), "xavier_normal"
     )
 
@@ -717,15 +717,15 @@ def block_knows_three_initializations(trial: Trial):
     _record_raised(trial, "ResidualBlock with the initialization 'zeros' raises", build)
 
 
-def _record_law(trial: Trial, what: str, block: nn.Module, initialization: str) -> None:
-    """Record new convolutions, with the standard deviation of the papers."""
+def _record_initial(trial: Trial, what: str, block: nn.Module, initialization: str) -> None:
+    """Record initial convolutions, which should have the standard deviation of the papers."""
     for name in ("conv1", "conv2"):
         weight = getattr(block, name).weight
         fan_out, fan_in = 9 * weight.shape[0], 9 * weight.shape[1]
         fans = fan_in if initialization == "kaiming_normal" else fan_in + fan_out
-        law = initialization.partition("_")[2]
+        distribution = initialization.partition("_")[2]
         some = weight[:, :16]  # of all filters; a record of all weights would be too large
-        trial.record_drawn(f"{what}: the new {name}", some, law, math.sqrt(2 / fans))
+        trial.record_drawn(f"{what}: the initial {name}", some, distribution, math.sqrt(2 / fans))
 
 
 def _record_statistics(trial: Trial, what: str, model: nn.Module) -> None:
@@ -739,7 +739,7 @@ BLOCK = ("ResidualBlock",)
 
 @case("3.2", 2, FILE, public=True, stand_ins=BLOCK)
 def resnet18_has_the_layers_of_the_figure(trial: Trial):
-    """ResNet18 registers 11,173,962 parameters; each layer returns maps of the right shape."""
+    """ResNet18 has 11,173,962 parameters; each layer returns maps of the correct shape."""
     model = trial.fill("ResNet18()", trial.solution.ResNet18()).eval()
     number = sum(parameter.numel() for parameter in model.parameters())
     trial.record_number("ResNet18(): the number of parameters", number)
@@ -753,36 +753,36 @@ def resnet18_has_the_layers_of_the_figure(trial: Trial):
 
 @case("3.2", 2.5, FILE, public=True, stand_ins=BLOCK)
 def resnet18_computes_its_logits(trial: Trial):
-    """ResNet18 returns the right logits in evaluation, for one image and for more."""
+    """ResNet18 returns the correct logits in evaluation, for one image and for more."""
     model = trial.fill("ResNet18()", trial.solution.ResNet18()).eval()
     for batch in (1, 3):
         what = f"ResNet18() in evaluation, {batch} images"
         trial.call(what, model, trial.draw(batch, 3, 32, 32, seed=batch))
 
 
-@case("3.2", 1.5, FILE, stand_ins=BLOCK, hint="think of training and of the backward pass.")
+@case("3.2", 1.5, FILE, stand_ins=BLOCK, hint="consider training and the backward pass.")
 def resnet18_trains(trial: Trial):
-    """ResNet18 in training normalises by the batch; its gradients in evaluation are right."""
+    """ResNet18 normalises by batch statistics in training and has correct gradients."""
     model = trial.fill("ResNet18()", trial.solution.ResNet18()).eval()
     trial.differentiate("ResNet18() in evaluation", model, trial.draw(1, 3, 32, 32))
     trial.call("ResNet18() in training", model.train(), trial.draw(2, 3, 32, 32))
     _record_statistics(trial, "ResNet18() in training", model)
 
 
-@case("3.2", 1, FILE, stand_ins=BLOCK, hint="think of its two arguments.")
+@case("3.2", 1, FILE, stand_ins=BLOCK, hint="consider its two arguments.")
 def resnet18_passes_its_arguments_on(trial: Trial):
     """ResNet18 uses its activation everywhere, and its initialization in all blocks."""
     model = trial.solution.ResNet18("tanh", "kaiming_normal")
     for layer in ("layer1", "layer3", "layer4"):
         for number in (0, 1):
             what = f"ResNet18('tanh', 'kaiming_normal').{layer}[{number}]"
-            _record_law(trial, what, getattr(model, layer)[number], "kaiming_normal")
+            _record_initial(trial, what, getattr(model, layer)[number], "kaiming_normal")
     model = trial.fill("ResNet18('tanh', 'kaiming_normal')", model).eval()
     trial.call("ResNet18('tanh') in evaluation", model, trial.draw(2, 3, 32, 32))
 
 
 def _classifier(trial: Trial) -> nn.Module:
-    """Return a small network that tells training from evaluation."""
+    """Return a small network that behaves differently in training and evaluation."""
     layers = (nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     return trial.fill("a network of the test", nn.Sequential(*layers))
 
@@ -814,7 +814,7 @@ def _train(trial: Trial, model: nn.Module, loader: DataLoader, epochs: int = 1) 
 
 @case("3.3", 2, FILE, public=True)
 def train_loop_takes_the_steps(trial: Trial):
-    """train_loop takes one step of the optimizer a batch, in training mode."""
+    """train_loop takes one optimizer step per batch, in training mode."""
     model = _classifier(trial).eval()
     _train(trial, model, _loader(trial, 24, 6), epochs=2)
     for name, tensor in model.state_dict().items():
@@ -824,7 +824,7 @@ def train_loop_takes_the_steps(trial: Trial):
 
 @case("3.3", 1, FILE, public=True)
 def train_loop_returns_accuracy_and_loss(trial: Trial):
-    """train_loop returns (accuracy, loss), the accuracy as a fraction."""
+    """train_loop returns (accuracy, loss), with the accuracy as a fraction."""
     returned = _train(trial, _classifier(trial), _loader(trial, 24, 6), epochs=2)
     for epoch, pair in enumerate(returned, start=1):
         _record_pair(f"train_loop of 24 images, epoch {epoch}", trial, pair)
@@ -842,9 +842,9 @@ def valid_loop_measures_and_changes_nothing(trial: Trial):
             trial.record(f"After valid_loop: {name}", tensor, tolerance=1e-6)
 
 
-@case("3.3", 0.5, FILE, hint="think of a last batch that is smaller.")
+@case("3.3", 0.5, FILE, hint="consider a smaller last batch.")
 def loops_count_every_image_the_same(trial: Trial):
-    """train_loop and valid_loop return means over the images, also if the last batch is smaller."""
+    """train_loop and valid_loop return means over images, even if the last batch is smaller."""
     for batch_size in (9, 20):
         loader = _loader(trial, 11, batch_size)
         (pair,) = _train(trial, _classifier(trial), loader)

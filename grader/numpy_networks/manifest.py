@@ -1,30 +1,35 @@
-"""What the assignment consists of: its files, its points, and what students write.
+"""The assignment: its files, its points, and the functions that students write.
 
-Plain data. ``grader/handout.py`` makes the students' version from it.
+Plain data, from which ``grader/handout.py`` builds the students' version.
 """
 
 NAME = "numpy_networks"
-TITLE = "NumPy networks and ResNet-18"
 SOLUTION = "numpy_networks"  # folder of the solution, from the root of the project
 
-# What students submit and the grader imports.
+# Files that students submit and the grader imports.
 SUBMITTED = ("solution.py",)
 
-# Question on the sheet: points of its code. The sheet gives 50 points to Question 3 and does not
-# say how many of them are for code; the other 30 are the report's.
+# Question on the sheet: points of its code. The sheet gives 50 points to Question 3 without
+# dividing them; here 20 are for code and 30 for the report.
 POINTS = {"1": 30, "2": 20, "3.1": 8, "3.2": 7, "3.3": 5}
 
-# What else students receive, as it is; README.md comes from this folder.
-HANDOUT = ("test.py", "../data.py", "../shapes.py", "../requirements.txt")
+# Other files that students receive, unchanged; README.md comes from this folder.
+HANDOUT = (
+    "test.py",
+    "../training/__init__.py",
+    "../training/data.py",
+    "../training/shapes.py",
+    "../requirements.txt",
+)
 
 FILL_IN = "replace each ... below, then delete this line"
 
 # File: function: question and task, which become the message of its NotImplementedError. Two more
-# entries make lines to fill in: the calls whose arguments students find, and the keyword arguments
-# that they are told.
+# entries keep lines to fill in: the calls whose arguments students find, and the keyword arguments
+# that are given.
 BLANKS = {
     "solution.py": {
-        "NN.initialize_weights": ("1.1", "make the weights and biases of all layers"),
+        "NN.initialize_weights": ("1.1", "create the weights and biases of all layers"),
         "NN.relu": ("1.2", "return max(x, 0), or its derivative"),
         "NN.sigmoid": ("1.2", "return the sigmoid of x, or its derivative"),
         "NN.tanh": ("1.2", "return tanh(x), or its derivative"),
@@ -34,11 +39,11 @@ BLANKS = {
         "NN.loss": ("1.4", "compute the cross-entropy"),
         "NN.backward": ("1.5", "compute the gradients, from the last layer to the first"),
         "NN.update": ("1.6", "take a step of gradient descent"),
-        "Convolution2dLayer.initialize_weights": ("2.1", "make the weights of the filters"),
+        "Convolution2dLayer.initialize_weights": ("2.1", "create the weights of the filters"),
         "Convolution2dLayer.forward": ("2.1", "apply each filter at each position"),
-        "Convolution2dLayer.backward": ("2.2", "compute the gradient by the weights"),
-        "MaxPooling2dLayer.forward": ("2.3", "take the maximum of each window"),
-        "MaxPooling2dLayer.backward": ("2.4", "compute the gradient by the input"),
+        "Convolution2dLayer.backward": ("2.2", "compute the gradient with respect to the weights"),
+        "MaxPooling2dLayer.forward": ("2.3", "compute the maximum of each window"),
+        "MaxPooling2dLayer.backward": ("2.4", "compute the gradient with respect to the input"),
         "ResidualBlock.__init__": ("3.1", FILL_IN, ("nn.Conv2d", "nn.BatchNorm2d"), ("bias",)),
         "ResidualBlock.activation": ("3.1", "apply the activation that activation_str names"),
         "ResidualBlock.residual": ("3.1", "return the layers of the residual connection"),

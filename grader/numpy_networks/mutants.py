@@ -1,34 +1,34 @@
-"""Wrong solutions of the assignment, for ``grader/mutants.py``: what students get wrong.
+"""Typical mistakes of students, for ``grader/mutants.py``.
 
-Plain data. Each mistake must cost points in its own part of the assignment and in no other.
+Plain data. Each mistake must cost points in its own part of the assignment only.
 """
 
-# A mistake on one line is easier to read than one cut in two.
+# Mistakes are easier to read on one line.
 # ruff: noqa: E501
 
-# What the sheet leaves open.
+# Everything that students write is graded.
 NOT_GRADED: frozenset[str] = frozenset()
 
-# Function: parts that may lose points with its own, because no stand-in can take its place.
+# Function: parts that may lose points with its own.
 ALSO: dict[str, tuple[str, ...]] = {}
 
 DRAW = "np.random.uniform(-bound, bound, size=(size_in, size_out))"
 
-# Why generated mutants lose no points, and rightly so: which ones.
+# Reason: the generated mutants that rightly lose no points for it.
 EQUIVALENT = {
-    "A uniform law has no direction.": (
+    "The bounds of a uniform distribution can be swapped.": (
         f"NN.initialize_weights: {DRAW} -> {DRAW.replace('-bound, bound', 'bound, -bound')}",
         "Convolution2dLayer.initialize_weights: np.random.uniform(0, 1, size=shape)"
         " -> np.random.uniform(1, 0, size=shape)",
     ),
-    "The condition is the derivative itself, as a truth value.": (
+    "The condition is the derivative itself, as a boolean.": (
         "NN.relu: np.where(x > 0, 1.0, 0.0) -> np.where(1.0, x > 0, 0.0)",
     ),
-    "Of two numbers it is the larger one, in any order.": (
+    "The maximum of two numbers does not depend on their order.": (
         "NN.loss: np.clip(prediction, self.epsilon, 1 - self.epsilon)"
         " -> np.clip(self.epsilon, prediction, 1 - self.epsilon)",
     ),
-    "The order of the factors has no effect, and nor has that of the types.": (
+    "The order of factors and of types has no effect.": (
         "MaxPooling2dLayer.backward: np.result_type(grad_output, np.float32)"
         " -> np.result_type(np.float32, grad_output)",
         "MaxPooling2dLayer.backward: np.multiply(maximal, grad_output,"
@@ -40,7 +40,7 @@ EQUIVALENT = {
         "ResNet18.__init__: nn.Conv2d without stride=1",
         "ResNet18.__init__: self._create_layer without conv_stride=1",
     ),
-    "Where submissions are graded there is one device.": (
+    "Submissions are graded on one device.": (
         "train_loop: torch.zeros without device=device",
         "train_loop: torch.zeros without device=device (no. 2)",
         "train_loop: images, labels = (images.to(device), labels.to(device)) dropped",
@@ -52,7 +52,7 @@ EQUIVALENT = {
         "valid_loop: images.to(device) -> images",
         "valid_loop: labels.to(device) -> labels",
     ),
-    "A tensor of one number is a number.": (
+    "A 0-dim tensor counts as a number.": (
         "train_loop: correct.item() -> correct",
         "train_loop: total_loss.item() -> total_loss",
         "valid_loop: correct.item() -> correct",
@@ -83,21 +83,21 @@ VALID_END = """        raise ValueError(f"epoch {epoch}: val_loader has no image
     return correct.item() / number, total_loss.item() / number
 """
 
-# File: part, and parts that cannot be right after these mistakes either: a text that occurs once in
-# the solution: the mistake in a few words: what stands there instead.
+# File: question, and questions that necessarily fail with it: a text that occurs once in the
+# solution: the mistake in a few words: the text that replaces it.
 BY_HAND = {
     "solution.py": {
         "1.1": {
             "bound = 1 / np.sqrt(self.dims[0])": {
-                "the bound of the output's size": "bound = 1 / np.sqrt(self.dims[-1])",
-                "the bound without the root": "bound = 1 / self.dims[0]",
+                "the bound from the size of the output": "bound = 1 / np.sqrt(self.dims[-1])",
+                "the bound without the square root": "bound = 1 / self.dims[0]",
                 "Glorot's bound": "bound = np.sqrt(6 / (self.dims[0] + self.dims[1]))",
             },
             DRAW: {
                 "weights are positive": "np.random.uniform(0, bound, size=(size_in, size_out))",
                 "weights are normal": "np.random.normal(0, bound / np.sqrt(3), size=(size_in, size_out))",
                 "weights are (out, in)": "np.random.uniform(-bound, bound, size=(size_out, size_in))",
-                "the bound of each layer's own input": "np.random.uniform(-1, 1, size=(size_in, size_out)) / np.sqrt(size_in)",
+                "the bound from each layer's own input": "np.random.uniform(-1, 1, size=(size_in, size_out)) / np.sqrt(size_in)",
                 "one number for all weights": "np.full((size_in, size_out), np.random.uniform(-bound, bound))",
             },
             "np.zeros((1, size_out))": {
@@ -107,7 +107,7 @@ BY_HAND = {
                 "biases have the size of the input": "np.zeros((1, size_in))",
             },
             '            self.weights[f"W{layer}"] = np.random': {
-                "every layer is seeded anew": '            np.random.seed(self.seed)\n            self.weights[f"W{layer}"] = np.random',
+                "every layer is seeded again": '            np.random.seed(self.seed)\n            self.weights[f"W{layer}"] = np.random',
             },
             "        bound = 1 / np.sqrt(self.dims[0])\n": {
                 "another seed is used": "        np.random.seed(1234)\n        bound = 1 / np.sqrt(self.dims[0])\n",
@@ -134,13 +134,13 @@ BY_HAND = {
                 "the derivative of the sigmoid overflows to NaN": "return np.exp(-x) / (1 + np.exp(-x)) ** 2",
             },
             "return np.where(x > 0, 1, small) / (1 + small)": {
-                "the sign of the sigmoid's argument": "return 1 / (1 + np.exp(x))",
+                "the sigmoid of the negative": "return 1 / (1 + np.exp(x))",
                 "the sigmoid overflows to NaN": "return np.exp(x) / (1 + np.exp(x))",
             },
             "return 1 - np.tanh(x) ** 2": {
                 "the derivative of tanh as if x were its value": "return 1 - x**2",
                 "the derivative of tanh without the square": "return 1 - np.tanh(x)",
-                "the derivative of tanh by its value's derivative": "return 1 - np.tanh(np.tanh(x)) ** 2",
+                "the derivative of tanh at tanh(x)": "return 1 - np.tanh(np.tanh(x)) ** 2",
             },
             "return np.tanh(x)": {
                 "tanh overflows to NaN": "return (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))",
@@ -183,7 +183,7 @@ BY_HAND = {
             "self.activation(affine) if layer < last else self.softmax(affine)": {
                 "the softmax is forgotten": "self.activation(affine) if layer < last else affine",
                 "the last layer has the hidden activation too": "self.activation(affine) if layer < last else self.softmax(self.activation(affine))",
-                "ReLU whatever was chosen": "self.relu(affine) if layer < last else self.softmax(affine)",
+                "always ReLU": "self.relu(affine) if layer < last else self.softmax(affine)",
                 "a sigmoid at the end": "self.activation(affine) if layer < last else self.sigmoid(affine)",
             },
             '            cache[f"Z{layer}"] = self.activation(affine) if layer < last else self.softmax(affine)\n': {
@@ -205,7 +205,7 @@ BY_HAND = {
                 "the sum over the batch": "return -(labels * np.log(probabilities)).sum()",
                 "the mean over all numbers": "return -(labels * np.log(probabilities)).mean()",
                 "the sign of the loss": "return (labels * np.log(probabilities)).sum(axis=1).mean()",
-                "one loss an example": "return -(labels * np.log(probabilities)).sum(axis=1)",
+                "one loss per example": "return -(labels * np.log(probabilities)).sum(axis=1)",
                 "the squared error": "return ((labels - probabilities) ** 2).sum(axis=1).mean()",
                 "the binary cross-entropy": "return -(labels * np.log(probabilities) + (1 - labels) * np.log(1 - probabilities)).sum(axis=1).mean()",
                 "the logarithm to base 2": "return -(labels * np.log2(probabilities)).sum(axis=1).mean()",
@@ -216,7 +216,7 @@ BY_HAND = {
         "1.5": {
             'cache[f"Z{last}"] - labels}': {
                 "the sign of the first gradient": 'labels - cache[f"Z{last}"]}',
-                "the gradient by the probabilities": '-labels / cache[f"Z{last}"]}',
+                "the gradient with respect to the probabilities": '-labels / cache[f"Z{last}"]}',
                 "dA is divided by B": '(cache[f"Z{last}"] - labels) / len(labels)}',
                 "the first gradient from the pre-activation": 'cache[f"A{last}"] - labels}',
             },
@@ -238,7 +238,7 @@ BY_HAND = {
             'self.activation(cache[f"A{layer - 1}"], grad=True)': {
                 "the derivative at the activation": 'self.activation(cache[f"Z{layer - 1}"], grad=True)',
                 "the activation for its derivative": 'self.activation(cache[f"A{layer - 1}"])',
-                "the derivative of ReLU whatever was chosen": 'self.relu(cache[f"A{layer - 1}"], grad=True)',
+                "always the derivative of ReLU": 'self.relu(cache[f"A{layer - 1}"], grad=True)',
             },
             'grads[f"dA{layer - 1}"] = below * slope': {
                 "the derivative is forgotten": 'grads[f"dA{layer - 1}"] = below',
@@ -272,7 +272,7 @@ BY_HAND = {
                 "the units come last": "shape = (self.filter_size, self.filter_size, self.n_units)",
             },
             "out = self.weights.reshape(self.n_units, size * size) @ columns": {
-                "the filters are flipped, as in a convolution of mathematics": "out = self.weights[:, ::-1, ::-1].reshape(self.n_units, size * size) @ columns",
+                "the filters are flipped, as in a mathematical convolution": "out = self.weights[:, ::-1, ::-1].reshape(self.n_units, size * size) @ columns",
                 "the filters are transposed": "out = self.weights.transpose(0, 2, 1).reshape(self.n_units, size * size) @ columns",
                 "the mean under a filter": "out = self.weights.reshape(self.n_units, size * size) @ columns / size**2",
                 "a ReLU in the convolution": "out = np.maximum(self.weights.reshape(self.n_units, size * size) @ columns, 0)",
@@ -299,7 +299,7 @@ BY_HAND = {
                 "the gradient is flipped": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)[:, ::-1, ::-1]",
                 "the sign of the gradient": "return -(flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)",
                 "a channel too many in the gradient": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)[:, None]",
-                "one gradient an image": "return (flat @ columns.transpose(0, 2, 1)).reshape(batch, *self.weights.shape)",
+                "one gradient per image": "return (flat @ columns.transpose(0, 2, 1)).reshape(batch, *self.weights.shape)",
                 "the gradient of the sum of the outputs": "return (np.ones_like(flat) @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)",
                 "all units have the same gradient": "return np.tile((flat @ columns.transpose(0, 2, 1)).sum(axis=(0, 1)), self.n_units).reshape(self.weights.shape)",
             },
@@ -314,14 +314,14 @@ BY_HAND = {
                 "the first pixel of a window": 'return {"x": x, "out": candidates[0]}',
                 "the largest absolute value": 'return {"x": x, "out": np.abs(candidates).max(axis=0)}',
                 "maxima start at 0": 'return {"x": x, "out": np.maximum(candidates.max(axis=0), 0)}',
-                "the place of the maximum": 'return {"x": x, "out": candidates.argmax(axis=0)}',
+                "the position of the maximum": 'return {"x": x, "out": candidates.argmax(axis=0)}',
                 "the maximum over the channels": 'return {"x": x, "out": candidates.max(axis=0).max(axis=1, keepdims=True)}',
                 "the last row of windows is left out": 'return {"x": x, "out": candidates.max(axis=0)[:, :, :-1]}',
                 "the diagonal of a window only": 'return {"x": x, "out": candidates[:: self.filter_size + 1].max(axis=0)}',
                 "the largest pixel of the whole image": 'return {"x": x, "out": np.broadcast_to(x.max(axis=(2, 3), keepdims=True), candidates.shape[1:])}',
             },
             "        windows = _windows(x, self.filter_size)\n": {
-                "windows of 2 x 2 pixels whatever was chosen": "        windows = _windows(x, 2)\n",
+                "always windows of 2 x 2 pixels": "        windows = _windows(x, 2)\n",
             },
         },
         "2.4": {
@@ -350,7 +350,7 @@ BY_HAND = {
             },
             CONV2: {
                 "the second convolution has the stride too": "self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=conv_stride, padding=1, bias=False)",
-                "the second convolution is a 1 x 1": "self.conv2 = nn.Conv2d(channels, channels, kernel_size=1, bias=False)",
+                "the second convolution is 1 x 1": "self.conv2 = nn.Conv2d(channels, channels, kernel_size=1, bias=False)",
                 "the second convolution has a bias": "self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=1, padding=1)",
             },
             "        self.bn2 = nn.BatchNorm2d(channels)\n": {
@@ -365,7 +365,7 @@ BY_HAND = {
             },
             "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride, bias=False),\n            nn.BatchNorm2d(channels),\n": {
                 "the residual connection has no batch norm": "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride, bias=False),\n",
-                "the residual connection is a 3 x 3": "            nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, stride=conv_stride, bias=False),\n            nn.BatchNorm2d(channels),\n",
+                "the residual connection is 3 x 3": "            nn.Conv2d(in_channels, channels, kernel_size=3, padding=1, stride=conv_stride, bias=False),\n            nn.BatchNorm2d(channels),\n",
                 "the residual convolution has a bias": "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride),\n            nn.BatchNorm2d(channels),\n",
                 "the residual connection has an activation": "            nn.Conv2d(in_channels, channels, kernel_size=1, stride=conv_stride, bias=False),\n            nn.BatchNorm2d(channels),\n            nn.ReLU(),\n",
             },
@@ -373,10 +373,10 @@ BY_HAND = {
                 "the first batch norm is forgotten": "out = self.activation(self.conv1(x))\n        out = self.bn2",
                 "the first activation is forgotten": "out = self.bn1(self.conv1(x))\n        out = self.bn2",
                 "batch norm after the activation": "out = self.bn1(self.activation(self.conv1(x)))\n        out = self.bn2",
-                "ReLU in the middle whatever was chosen": "out = torch.relu(self.bn1(self.conv1(x)))\n        out = self.bn2",
+                "always ReLU in the middle": "out = torch.relu(self.bn1(self.conv1(x)))\n        out = self.bn2",
             },
             SECOND: {
-                "the second batch norm is forgotten": "        out = self.conv2(out)\n",
+                "the second batch norm is missing": "        out = self.conv2(out)\n",
                 "an activation before the sum": "        out = self.activation(self.bn2(self.conv2(out)))\n",
             },
             "return self.activation(out + self.residual_connection(x))": {
@@ -408,15 +408,15 @@ BY_HAND = {
                 "layer1 halves the resolution": "self.layer1 = self._create_layer(64, 64, conv_stride=2)",
             },
             "self.avgpool = nn.AdaptiveAvgPool2d(1)": {
-                "the maximum for the mean": "self.avgpool = nn.AdaptiveMaxPool2d(1)",
+                "max for average pooling": "self.avgpool = nn.AdaptiveMaxPool2d(1)",
             },
             "self.linear = nn.Linear(512, self.n_classes)": {
                 "the classifier has no bias": "self.linear = nn.Linear(512, self.n_classes, bias=False)",
                 "100 classes": "self.linear = nn.Linear(512, 100)",
             },
             "            ResidualBlock(channels, channels, **options),\n": {
-                "one block a layer": "",
-                "three blocks a layer": "            ResidualBlock(channels, channels, **options),\n            ResidualBlock(channels, channels, **options),\n",
+                "one block per layer": "",
+                "three blocks per layer": "            ResidualBlock(channels, channels, **options),\n            ResidualBlock(channels, channels, **options),\n",
                 "the second block forgets the arguments": "            ResidualBlock(channels, channels),\n",
                 "both blocks have the stride": "            ResidualBlock(channels, channels, conv_stride, **options),\n",
             },
@@ -427,7 +427,7 @@ BY_HAND = {
             "self.activation(self.bn1(self.conv1(input)))": {
                 "the stem has no batch norm": "self.activation(self.conv1(input))",
                 "the stem has no activation": "self.bn1(self.conv1(input))",
-                "the stem has ReLU whatever was chosen": "torch.relu(self.bn1(self.conv1(input)))",
+                "the stem always has ReLU": "torch.relu(self.bn1(self.conv1(input)))",
             },
             "        out = self.layer4(out)  # (B, 512, 4, 4)\n": {
                 "the gradient stops before the last layer": "        out = self.layer4(out.detach())\n",
@@ -443,7 +443,7 @@ BY_HAND = {
                 "gradients are never set to zero": "        loss.backward()\n        optimizer.step()\n",
                 "gradients are set to zero before the step": "        loss.backward()\n        optimizer.zero_grad()\n        optimizer.step()\n",
                 "no step is taken": "        optimizer.zero_grad()\n        loss.backward()\n",
-                "two steps a batch": "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n        optimizer.step()\n",
+                "two steps per batch": "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n        optimizer.step()\n",
             },
             "    device = next(model.parameters()).device\n    model.train()\n": {
                 "training in evaluation mode": "    device = next(model.parameters()).device\n    model.eval()\n",
@@ -483,7 +483,7 @@ BY_HAND = {
                 "the validation accuracy in percent": VALID_END.replace(
                     "correct.item()", "100 * correct.item()"
                 ),
-                "validation returns the number of right images": VALID_END.replace(
+                "validation returns the number of correct images": VALID_END.replace(
                     "correct.item() / number", "correct.item()"
                 ),
             },

@@ -1,9 +1,9 @@
-"""What is checked of questions 1 to 6, and for how many points.
+"""The checks of Questions 1 to 6, with their points.
 
-Networks may be written as an ``nn.Sequential`` or as classes: layers are found in the order in
-which images go through them, and what decides is what they compute. A trainer is built by its own
-constructor, but with a network and data of this file, so that each question is graded alone.
-``load_dataset``, the loops and the errors for wrong arguments are given and not graded.
+Networks may be an ``nn.Sequential`` or other modules: layers are found in the order in which images
+pass through them, and graded by what they compute. A trainer is built by its own constructor, but
+with a network and data from this file, so that each question is graded separately.
+``load_dataset``, the loops and the errors for invalid arguments are given and not graded.
 
 Shapes: B batch, C channels, H, W height and width.
 """
@@ -13,25 +13,25 @@ from typing import Any
 
 import torch
 
-# Optimizers import this when they are first used, for a second: once, here, and not in every case.
+# Imported by optimizers on first use, which takes a second: once here, not in every case.
 import torch._dynamo
 from torch import Tensor, nn
 
 from grader.trial import GRADIENT_TOLERANCE, Trial, Wrong, case
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
-CLOSE = 1e-5  # for losses, which are sums of a few numbers
+CLOSE = 1e-5  # tolerance for losses, which are sums of a few numbers
 
 
 class Wave(nn.Module):
-    """An activation that is none of the three, and not monotonic: max pooling before it differs."""
+    """A fourth activation; it is not monotonic, so its order with max pooling matters."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.sin(3 * inputs)
 
 
 def _solution(trial: Trial) -> Any:
-    # On a machine with a GPU the code would move there; the cases stay on the CPU.
+    # On a machine with a GPU, the code would use it; the cases stay on the CPU.
     torch.cuda.is_available = lambda: False
     return trial.solution
 
@@ -58,7 +58,7 @@ Layer = nn.Linear | nn.Conv2d
 
 
 def _layers(trial: Trial, what: str, network: Any, images: Tensor) -> list[Layer]:
-    """Record linear layers and convolutions in the order in which images go through them."""
+    """Record linear layers and convolutions in the order in which images pass through them."""
     if not isinstance(network, nn.Module):
         kind = "None" if network is None else f"a {type(network).__name__}"
         raise Wrong(f"{what} is {kind}; expected an nn.Module")
@@ -89,7 +89,7 @@ def _in_words(layer: Layer) -> str:
 
 
 def _fill(trial: Trial, layers: list[Layer]) -> None:
-    """Replace the parameters by known numbers, by the place of their layer; no bias is zero."""
+    """Set parameters to known numbers that depend on the position of the layer; no bias is zero."""
     with torch.no_grad():
         for number, layer in enumerate(layers):
             for name, parameter in layer.named_parameters():
@@ -99,7 +99,7 @@ def _fill(trial: Trial, layers: list[Layer]) -> None:
 
 
 def _predict(trial: Trial, what: str, network: Any, *shapes: tuple[int, ...]) -> list[Layer]:
-    """Record what a network, filled with known numbers, predicts for images of these shapes."""
+    """Record the predictions of a network with known parameters for images of these shapes."""
     layers = _layers(trial, what, network, trial.draw(*shapes[0]))
     _fill(trial, layers)
     for shape in shapes:
@@ -109,7 +109,7 @@ def _predict(trial: Trial, what: str, network: Any, *shapes: tuple[int, ...]) ->
 
 
 def _differentiate(trial: Trial, what: str, network: Any, *shape: int) -> None:
-    """Record the gradients of a network by the images and by the parameters of its layers."""
+    """Record the gradients of a network with respect to the images and its layers' parameters."""
     layers = _predict(trial, what, network, shape)
     network.zero_grad()
     trial.differentiate(what, lambda images: network(images), trial.draw(*shape, seed=1))
@@ -135,7 +135,7 @@ def _mlp(
 
 @case("1.2", 1.5, "solution.py", public=True)
 def mlp_has_the_right_layers(trial: Trial):
-    """create_mlp makes one nn.Linear for each hidden layer and one with a single output."""
+    """create_mlp creates one nn.Linear per hidden layer and one with a single output."""
     for shape, hiddens in (
         ((2, 3, 32, 32), (256, 256)),
         ((2, 3, 32, 32), (128, 128)),
@@ -149,23 +149,23 @@ def mlp_has_the_right_layers(trial: Trial):
 
 @case("1.2", 2, "solution.py", public=True)
 def mlp_computes_its_predictions(trial: Trial):
-    """The MLP returns the right predictions (B, 1), with each activation."""
+    """The MLP returns the correct predictions (B, 1), with each activation."""
     for activation in ACTIVATIONS.values():
         for hiddens in ((8, 6), (7, 9, 5), (5,)):
             what, network = _mlp(trial, 48, hiddens, activation())
             _predict(trial, what, network, (5, 3, 4, 4))
 
 
-@case("1.2", 0.5, "solution.py", hint="think of the last argument.")
+@case("1.2", 0.5, "solution.py", hint="consider the last argument.")
 def mlp_applies_the_activation_that_it_is_given(trial: Trial):
-    """The MLP applies its argument, whatever activation that is."""
+    """The MLP applies any activation that it is given."""
     for activation in (nn.ELU(), Wave()):
         _predict(trial, *_mlp(trial, 48, (8, 6), activation), (5, 3, 4, 4))
 
 
-@case("1.2", 1, "solution.py", hint="think of other batches, and of the backward pass.")
+@case("1.2", 1, "solution.py", hint="consider other batches, and the backward pass.")
 def mlp_takes_any_batch(trial: Trial):
-    """The MLP takes batches of any size and passes the right gradients."""
+    """The MLP accepts batches of any size and passes the correct gradients."""
     for shape in ((1, 3, 4, 4), (6, 3, 4, 4), (4, 1, 2, 24)):
         _differentiate(trial, *_mlp(trial, 48, (8, 6), nn.Tanh()), *shape)
 
@@ -198,7 +198,7 @@ def _cnn(trial: Trial, in_channels: int, layers: tuple, activation: nn.Module) -
 
 @case("1.3", 1.5, "solution.py", public=True)
 def cnn_has_the_right_layers(trial: Trial):
-    """create_cnn makes the nn.Conv2d and nn.Linear layers of its configuration."""
+    """create_cnn creates the nn.Conv2d and nn.Linear layers of its configuration."""
     for shape, layers in (
         ((1, 3, 32, 32), ((16, 32, 45), (3, 3, 3), (1, 1, 1), (128,))),
         ((1, 3, 32, 32), ((8, 16, 32, 64), (1, 1, 1, 1), (1, 1, 1, 1), (128,))),
@@ -210,38 +210,38 @@ def cnn_has_the_right_layers(trial: Trial):
 
 @case("1.3", 2, "solution.py", public=True)
 def cnn_computes_its_predictions(trial: Trial):
-    """The CNN returns the right predictions (B, 1), with each activation."""
+    """The CNN returns the correct predictions (B, 1), with each activation."""
     for activation in ACTIVATIONS.values():
         for image, layers in SMALL.items():
             _predict(trial, *_cnn(trial, image[0], layers, activation()), (4, *image))
 
 
-@case("1.3", 1, "solution.py", hint="think of one convolution, of four, and of strides.")
+@case("1.3", 1, "solution.py", hint="consider one and four convolutions, and strides.")
 def cnn_has_any_depth(trial: Trial):
-    """The CNN is right with one to four convolutions, any kernels and strides."""
+    """The CNN is correct with one to four convolutions and any kernels and strides."""
     for image, layers in DEEP.items():
         _predict(trial, *_cnn(trial, image[0], layers, nn.Tanh()), (2, *image))
 
 
-@case("1.3", 0.5, "solution.py", hint="think of larger and of very small images.")
+@case("1.3", 0.5, "solution.py", hint="consider larger and very small images.")
 def cnn_takes_images_of_any_size(trial: Trial):
-    """The same CNN takes images of several sizes, and batches of one."""
+    """The same CNN accepts images of several sizes, and batches of one."""
     shapes = ((3, 3, 14, 14), (1, 3, 32, 32), (2, 3, 19, 30), (2, 3, 6, 6))
     _predict(trial, *_cnn(trial, 3, SMALL[3, 14, 14], nn.ReLU()), *shapes)
     whole = ((6,), (9,), (1,), (5,))  # the convolution leaves a single pixel
     _predict(trial, *_cnn(trial, 3, whole, nn.ReLU()), (2, 3, 9, 9))
 
 
-@case("1.3", 0.5, "solution.py", hint="think of the order of activation and pooling.")
+@case("1.3", 0.5, "solution.py", hint="consider the order of activation and pooling.")
 def cnn_pools_after_the_activation(trial: Trial):
-    """The CNN applies its argument, whatever activation that is, and pools what comes out."""
+    """The CNN applies any activation that it is given, and pools the result."""
     for activation in (nn.ELU(), Wave()):
         _predict(trial, *_cnn(trial, 3, SMALL[3, 14, 14], activation), (4, 3, 14, 14))
 
 
-@case("1.3", 0.5, "solution.py", hint="think of the backward pass.")
+@case("1.3", 0.5, "solution.py", hint="consider the backward pass.")
 def cnn_has_the_right_gradients(trial: Trial):
-    """The CNN passes the right gradients to the images and to every layer."""
+    """The CNN passes the correct gradients to the images and to every layer."""
     for activation in (nn.Tanh(), nn.Sigmoid()):
         _differentiate(trial, *_cnn(trial, 3, SMALL[3, 14, 14], activation), 3, 3, 14, 14)
 
@@ -249,13 +249,13 @@ def cnn_has_the_right_gradients(trial: Trial):
 # ---------------------------------------------------------------- the trainer
 
 
-# The second try of questions 4 to 6, for a constructor that the student has changed.
+# Stand-ins of questions 4 to 6, in case the student has changed the constructor.
 GIVEN = ("Trainer.__init__",)
 LOSS = (*GIVEN, "Trainer.compute_loss_and_mae")
 
 
 def _trainer(trial: Trial, lr: float = 0.01) -> Any:
-    """Return a trainer with a small network of known numbers, and batches of four."""
+    """Return a trainer with a small network of known parameters, and batches of four."""
     Trainer = _solution(trial).Trainer
     layers = nn.Linear(12, 5), nn.Tanh(), nn.Linear(5, 1)
     network = trial.fill("The network of these tests", nn.Sequential(nn.Flatten(), *layers))
@@ -308,7 +308,7 @@ def loss_takes_labels_in_a_column(trial: Trial):
 
 @case("1.4", 0.5, "solution.py", stand_ins=GIVEN, hint="which types may y have?")
 def loss_takes_labels_of_any_type(trial: Trial):
-    """compute_loss_and_mae takes labels of the types int64, float32 and float64."""
+    """compute_loss_and_mae accepts labels of integer and floating-point types."""
     trainer = _trainer(trial)
     for dtype in (torch.int64, torch.int32, torch.float32, torch.float64):
         images, labels = _batch(trial, 6)
@@ -328,11 +328,11 @@ def loss_and_mae_have_gradients(trial: Trial):
         error = _pair("compute_loss_and_mae", errors)[index]
         if not getattr(error, "requires_grad", False):
             kind = "detached" if isinstance(error, Tensor) else f"a {type(error).__name__}"
-            raise Wrong(f"The {name} of compute_loss_and_mae is {kind}; expected a graph behind it")
+            raise Wrong(f"The {name} of compute_loss_and_mae is {kind}; expected one with a graph")
         trainer.network.zero_grad()
         error.backward()
         for number, parameter in enumerate(trainer.network.parameters()):
-            what = f"The gradient of the {name} by parameter {number}"
+            what = f"The gradient of the {name} for parameter {number}"
             if parameter.grad is None:
                 raise Wrong(f"{what} is None; expected numbers")
             trial.record(what, parameter.grad, GRADIENT_TOLERANCE)
@@ -346,24 +346,24 @@ def _weights(trainer: Any) -> Tensor:
 
 
 def _record_step(trial: Trial, what: str, trainer: Any, batch: tuple[Tensor, Tensor]) -> None:
-    """Record by how much a step changes the parameters."""
+    """Record how much a step changes the parameters."""
     before = _weights(trainer)
     trainer.training_step(*batch)
-    # Rounding of a change of lr = 0.01 in a weight near 1 is a relative 1e-5.
+    # Where lr = 0.01 changes a weight near 1, rounding gives a relative error of 1e-5.
     trial.record(what, _weights(trainer) - before, GRADIENT_TOLERANCE)
 
 
 @case("1.5", 2, "solution.py", public=True, stand_ins=LOSS)
 def training_step_is_one_step_of_adam(trial: Trial):
-    """training_step changes the parameters as one step of Adam does, with the right lr."""
+    """training_step changes the parameters like one step of Adam, with the correct lr."""
     for lr in (0.01, 0.1):
         trainer = _trainer(trial, lr)
         _record_step(trial, f"The change of the parameters, lr={lr}", trainer, _batch(trial, 6))
 
 
-@case("1.5", 2, "solution.py", stand_ins=LOSS, hint="think of what an earlier step leaves behind.")
+@case("1.5", 2, "solution.py", stand_ins=LOSS, hint="consider what an earlier step leaves behind.")
 def training_steps_follow_each_other(trial: Trial):
-    """Several steps, with other batches, equal those of Adam: no gradient is left from before."""
+    """Several steps on different batches equal those of Adam: gradients do not accumulate."""
     trainer = _trainer(trial)
     for number, size in enumerate((6, 4, 1, 8), start=1):
         batch = _batch(trial, size, seed=number)
@@ -382,12 +382,12 @@ def training_step_returns_the_errors_before_it(trial: Trial):
 
 @case("1.5", 1, "solution.py", stand_ins=LOSS, hint="what is minimised, and by which optimizer?")
 def training_step_minimises_the_loss_alone(trial: Trial):
-    """training_step follows the gradient of the MSE, with whatever self.optimizer is."""
+    """training_step follows the gradient of the MSE, with any self.optimizer."""
     trainer = _trainer(trial)
     trainer.optimizer = torch.optim.SGD(trainer.network.parameters(), lr=0.01, momentum=0.5)
     for number in (1, 2):
         batch = _batch(trial, 6, seed=number)
-        _record_step(trial, f"The change in step {number} with plain SGD", trainer, batch)
+        _record_step(trial, f"The change in step {number} with SGD", trainer, batch)
 
 
 # ---------------------------------------------------------------- Question 6: the evaluation
@@ -401,13 +401,13 @@ def _record_evaluation(trial: Trial, what: str, trainer: Any, size: int) -> None
 
 @case("1.6", 1.5, "solution.py", public=True, stand_ins=LOSS)
 def evaluate_returns_loss_and_mae(trial: Trial):
-    """evaluate returns the loss and the MAE of the images that it is given."""
+    """evaluate returns the loss and the MAE of its images."""
     trainer = _trainer(trial)
     for size in (4, 1, 8):
         _record_evaluation(trial, f"{size} images", trainer, size)
 
 
-@case("1.6", 0.5, "solution.py", stand_ins=LOSS, hint="think of more images than a batch.")
+@case("1.6", 0.5, "solution.py", stand_ins=LOSS, hint="consider more images than one batch.")
 def evaluate_averages_over_images(trial: Trial):
     """evaluate counts every image once, however many there are."""
     trainer = _trainer(trial)
@@ -415,7 +415,7 @@ def evaluate_averages_over_images(trial: Trial):
         _record_evaluation(trial, f"{size} images where batch_size is 4", trainer, size)
 
 
-@case("1.6", 1, "solution.py", stand_ins=LOSS, hint="think of what should stay as it is.")
+@case("1.6", 1, "solution.py", stand_ins=LOSS, hint="consider what must not change.")
 def evaluate_trains_nothing(trial: Trial):
     """evaluate changes no parameter and leaves no gradient."""
     trainer = _trainer(trial)

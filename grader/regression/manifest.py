@@ -1,32 +1,37 @@
-"""What the assignment consists of: its files, its points, and what students write.
+"""The assignment: its files, its points, and the functions that students write.
 
-Plain data. ``grader/handout.py`` makes the students' version from it.
+Plain data, from which ``grader/handout.py`` builds the students' version.
 """
 
 NAME = "regression"
-TITLE = "Regression with a Trainer"
 SOLUTION = "regression"  # folder of the solution, from the root of the project
 
-# What students submit and the grader imports.
+# Files that students submit and the grader imports.
 SUBMITTED = ("solution.py",)
 
 # Question of section 1 on the sheet: points of its code.
 POINTS = {"1.1": 1, "1.2": 5, "1.3": 6, "1.4": 4, "1.5": 6, "1.6": 3}
 
-# What else students receive, as it is; README.md comes from this folder.
-HANDOUT = ("test.py", "../data.py", "../shapes.py", "../requirements.txt")
+# Other files that students receive, unchanged; README.md comes from this folder.
+HANDOUT = (
+    "test.py",
+    "../training/__init__.py",
+    "../training/data.py",
+    "../training/shapes.py",
+    "../requirements.txt",
+)
 
 # File: function: problem and task, which become the message of its NotImplementedError.
 BLANKS = {
     "solution.py": {
         "Trainer.create_activation_function": (
             "1.1",
-            "return the module of the activation that is asked for",
+            "return the module of the requested activation",
         ),
         "Trainer.create_mlp": ("1.2", "build the MLP, with its flattening inside"),
         "Trainer.create_cnn": ("1.3", "build the CNN, with its pooling and flattening inside"),
-        "Trainer.compute_loss_and_mae": ("1.4", "compute the two errors of a batch"),
-        "Trainer.training_step": ("1.5", "compute the gradients and do one step"),
-        "Trainer.evaluate": ("1.6", "compute the two errors, and train nothing"),
+        "Trainer.compute_loss_and_mae": ("1.4", "compute the loss and the MAE of a batch"),
+        "Trainer.training_step": ("1.5", "compute the gradients and take one step"),
+        "Trainer.evaluate": ("1.6", "compute the loss and the MAE without training"),
     },
 }

@@ -1,24 +1,24 @@
-"""Wrong solutions of the assignment, for ``grader/mutants.py``: what students get wrong.
+"""Typical mistakes of students, for ``grader/mutants.py``.
 
-Plain data. Each mistake must cost points in its own part of the assignment and in no other.
+Plain data. Each mistake must cost points in its own part of the assignment only.
 """
 
-# A mistake on one line is easier to read than one cut in two.
+# Mistakes are easier to read on one line.
 # ruff: noqa: E501
 
 # Everything that students write is graded.
 NOT_GRADED: frozenset[str] = frozenset()
 
-# Function: parts that may lose points with its own; each question is graded alone.
+# Function: parts that may lose points with its own; each question is graded separately.
 ALSO: dict[str, tuple[str, ...]] = {}
 
-# Why generated mutants lose no points, and rightly so: which ones.
+# Reason: the generated mutants that rightly lose no points for it.
 EQUIVALENT = {
-    "PyTorch subtracts numbers of different types.": (
+    "PyTorch converts the type itself.": (
         "Trainer.compute_loss_and_mae: y.reshape(prediction.shape).to(prediction)"
         " -> y.reshape(prediction.shape)",
     ),
-    "The sheet does not ask for detached errors, and what is given can do with attached ones.": (
+    "The sheet does not ask for detached errors, and the given code works with attached ones.": (
         "Trainer.training_step: loss.detach() -> loss",
         "Trainer.training_step: mae.detach() -> mae",
     ),
@@ -30,7 +30,7 @@ EQUIVALENT = {
     ),
 }
 
-# What the mistakes below are made in.
+# Code that the mistakes below change.
 MLP = """widths = (input_dim, *net_config.dense_hiddens)
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), activation]
@@ -63,18 +63,18 @@ BY_BATCHES = """        pairs = [self.compute_loss_and_mae(*pair) for pair in zi
         return loss, mae
 """
 
-# File: question, and those that cannot be right after these mistakes either: a text that occurs
-# once in the solution: the mistake in a few words: what stands there instead.
+# File: question, and questions that necessarily fail with it: a text that occurs once in the
+# solution: the mistake in a few words: the text that replaces it.
 BY_HAND = {
     "solution.py": {
         "1.4": {
             ERROR: {
                 "labels (B,) broadcast against predictions (B, 1)": "error = prediction - y.to(prediction)",
                 "labels in a column broadcast against predictions (B,)": "error = prediction.squeeze(1) - y",
-                "labels (B,) are needed": "error = prediction.squeeze(1) - y.squeeze(1) if y.ndim == 2 else prediction - y",
+                "labels (B,) are required": "error = prediction.squeeze(1) - y.squeeze(1) if y.ndim == 2 else prediction - y",
                 "labels in a column are refused": "error = prediction - (y.unsqueeze(1) if y.ndim == 1 else y.reshape(-1, 2))",
-                "a batch of one is not": "error = prediction.squeeze() - y.reshape(prediction.shape).squeeze(0)",
-                "labels are cut to integers": "error = prediction - y.reshape(prediction.shape).long()",
+                "labels broadcast unless the batch has one image": "error = prediction.squeeze() - y.reshape(prediction.shape).squeeze(0)",
+                "labels are truncated to integers": "error = prediction - y.reshape(prediction.shape).long()",
                 "labels are scaled to [0, 1]": "error = prediction - y.reshape(prediction.shape).to(prediction) / 9",
                 "the prediction is rounded": "error = prediction.round() - y.reshape(prediction.shape).to(prediction)",
                 "the prediction is detached": "error = prediction.detach() - y.reshape(prediction.shape).to(prediction)",
@@ -93,7 +93,7 @@ BY_HAND = {
                 "the median": "return error.square().mean(), error.abs().median()",
                 "the largest error": "return error.square().mean(), error.abs().max()",
                 "Huber's loss": "return nn.functional.smooth_l1_loss(error, 0 * error), error.abs().mean()",
-                "the loss alone": "return error.square().mean()",
+                "the loss only": "return error.square().mean()",
                 "plain numbers": "return error.square().mean().item(), error.abs().mean().item()",
                 "detached": "return error.square().mean().detach(), error.abs().mean().detach()",
                 "the MAE is detached": "return error.square().mean(), error.abs().mean().detach()",
@@ -115,16 +115,16 @@ BY_HAND = {
                 "a function": "return torch.relu",
                 "leaky ReLU": "return nn.LeakyReLU()",
                 "GELU for ReLU": "return nn.GELU()",
-                "ReLU with a limit": "return nn.ReLU6()",
+                "ReLU6": "return nn.ReLU6()",
                 "a missing return": "nn.ReLU()",
             },
             "return nn.Tanh()": {
-                "tanh by pieces": "return nn.Hardtanh()",
+                "hard tanh": "return nn.Hardtanh()",
                 "a function for tanh": "return torch.tanh",
                 "tanh shrink": "return nn.Tanhshrink()",
             },
             "return nn.Sigmoid()": {
-                "sigmoid by pieces": "return nn.Hardsigmoid()",
+                "hard sigmoid": "return nn.Hardsigmoid()",
                 "softmax for sigmoid": "return nn.Softmax(dim=-1)",
                 "log sigmoid": "return nn.LogSigmoid()",
                 "SiLU for sigmoid": "return nn.SiLU()",
@@ -137,7 +137,7 @@ BY_HAND = {
             "layers: list[nn.Module] = [nn.Flatten()]": {
                 "no flattening": "layers: list[nn.Module] = []",
                 "the batch is flattened too": "layers: list[nn.Module] = [nn.Flatten(0)]",
-                "each channel alone": "layers: list[nn.Module] = [nn.Flatten(2)]",
+                "each channel separately": "layers: list[nn.Module] = [nn.Flatten(2)]",
                 "an activation on the images": "layers: list[nn.Module] = [nn.Flatten(), activation]",
                 "the images are standardised": "layers: list[nn.Module] = [nn.Flatten(), nn.LayerNorm(input_dim, elementwise_affine=False)]",
             },
@@ -156,7 +156,7 @@ BY_HAND = {
                     HIDDEN, "layers += [nn.Linear(width_in, width_out)]"
                 ).replace("(*layers,", "(*layers, activation,"),
                 "always ReLU": MLP.replace(", activation]", ", nn.ReLU()]"),
-                "ReLU as well": MLP.replace(", activation]", ", activation, nn.ReLU()]"),
+                "an additional ReLU": MLP.replace(", activation]", ", activation, nn.ReLU()]"),
                 "the last hidden layer is missing": MLP.replace(
                     "pairwise(widths)", "pairwise(widths[:-1])"
                 ).replace("nn.Linear(widths[-1], 1)", "nn.Linear(widths[-2], 1)"),
@@ -170,7 +170,7 @@ BY_HAND = {
                 "always the default widths": MLP.replace(
                     "net_config.dense_hiddens", "NetworkConfiguration().dense_hiddens"
                 ),
-                "two hidden layers whatever is asked for": MLP.replace(
+                "two hidden layers at most": MLP.replace(
                     "*net_config.dense_hiddens)", "*net_config.dense_hiddens[:2])"
                 ),
                 "a hidden layer too many": MLP.replace(
@@ -181,7 +181,7 @@ BY_HAND = {
                 "predictions (B,)": MLP.replace("[-1], 1))", "[-1], 1), nn.Flatten(0))"),
                 "no biases": MLP.replace("width_out)", "width_out, bias=False)"),
                 "no bias in the last layer": MLP.replace("[-1], 1))", "[-1], 1, bias=False))"),
-                "in and out are exchanged": MLP.replace(
+                "in and out are swapped": MLP.replace(
                     "(width_in, width_out)", "(width_out, width_in)"
                 ),
                 "dropout": MLP.replace(", activation]", ", activation, nn.Dropout(0.2)]"),
@@ -207,7 +207,7 @@ BY_HAND = {
                     "stride)", "stride, padding=kernel_size // 2)"
                 ),
                 "the stride is forgotten": CONVOLUTION.replace(", stride)", ")"),
-                "stride and kernel are exchanged": CONVOLUTION.replace(
+                "stride and kernel are swapped": CONVOLUTION.replace(
                     "kernel_size, stride)", "stride, kernel_size)"
                 ),
                 "the stride is the padding": CONVOLUTION.replace("stride)", "padding=stride)"),
@@ -259,7 +259,7 @@ BY_HAND = {
                 ),
                 "adaptive average pooling": ADAPTIVE.replace("Max", "Avg"),
                 "no adaptive pooling": "",
-                "adaptive pooling of rows alone": ADAPTIVE.replace("(4, 4)", "(4, None)"),
+                "adaptive pooling of rows only": ADAPTIVE.replace("(4, 4)", "(4, None)"),
                 "adaptive pooling to 16 x 1": ADAPTIVE.replace("(4, 4)", "(16, 1)"),
                 "adaptive pooling to 2 x 8": ADAPTIVE.replace("(4, 4)", "(2, 8)"),
                 "the last activation is lost": ADAPTIVE.replace(
@@ -274,7 +274,7 @@ BY_HAND = {
                 "the batch is flattened too": "layers.append(nn.Flatten(0))",
             },
             "channels = (in_channels, *net_config.n_channels)": {
-                "images in colour only": "channels = (3, *net_config.n_channels)",
+                "colour images only": "channels = (3, *net_config.n_channels)",
                 "the channels in reverse": "channels = (in_channels, *net_config.n_channels[::-1])",
                 "always the default channels": "channels = (in_channels, *NetworkConfiguration().n_channels)",
                 "three convolutions at most": "channels = (in_channels, *net_config.n_channels[:3])",
@@ -351,7 +351,7 @@ BY_HAND = {
                 "two backward passes": STEP.replace(
                     "loss.backward()", "loss.backward(retain_graph=True)\n        loss.backward()"
                 ),
-                "the last layer alone is trained": STEP.replace(
+                "the first weight is not trained": STEP.replace(
                     "loss.backward()",
                     "loss.backward()\n        next(self.network.parameters()).grad = None",
                 ),
@@ -362,7 +362,7 @@ BY_HAND = {
                 "MAE first": STEP.replace(
                     "return loss.detach(), mae.detach()", "return mae.detach(), loss.detach()"
                 ),
-                "the loss alone": STEP.replace(
+                "the loss only": STEP.replace(
                     "return loss.detach(), mae.detach()", "return loss.detach()"
                 ),
                 "a missing return": STEP.replace("return loss.detach(), mae.detach()", "pass"),
@@ -397,17 +397,17 @@ BY_HAND = {
                 "sums over the images": EVALUATE.replace(
                     "return loss, mae", "return len(X) * loss, len(X) * mae"
                 ),
-                "divided by the number of images once more": EVALUATE.replace(
+                "divided by the number of images again": EVALUATE.replace(
                     "return loss, mae", "return loss / len(X), mae / len(X)"
                 ),
                 "MAE first": EVALUATE.replace("return loss, mae", "return mae, loss"),
-                "the loss alone": EVALUATE.replace("return loss, mae", "return loss"),
+                "the loss only": EVALUATE.replace("return loss, mae", "return loss"),
                 "the root of the loss": EVALUATE.replace(
                     "return loss, mae", "return loss.sqrt(), mae"
                 ),
                 "a missing return": EVALUATE.replace("return loss, mae", "pass"),
-                "the first image alone": EVALUATE.replace("(X, y)", "(X[:1], y[:1])"),
-                "the first batch alone": EVALUATE.replace(
+                "the first image only": EVALUATE.replace("(X, y)", "(X[:1], y[:1])"),
+                "the first batch only": EVALUATE.replace(
                     "(X, y)", "(X[: self.batch_size], y[: self.batch_size])"
                 ),
                 "the last, smaller batch is dropped": EVALUATE.replace(
@@ -418,11 +418,11 @@ BY_HAND = {
                     "return loss, mae",
                     "return loss * math.ceil(len(X) / self.batch_size), mae * math.ceil(len(X) / self.batch_size)",
                 ),
-                "the images of the trainer, not those that came": EVALUATE.replace(
+                "the images of the trainer, not its arguments": EVALUATE.replace(
                     "(X, y)", "(*self.test[0])"
                 ),
                 "the logs": EVALUATE.replace("return loss, mae", "return self.train_logs"),
-                "the network is initialised anew": EVALUATE.replace(
+                "the network is initialised again": EVALUATE.replace(
                     "        return", "        self.network[1].reset_parameters()\n        return"
                 ),
                 "the labels are rounded up": EVALUATE.replace("(X, y)", "(X, y + 1)"),
