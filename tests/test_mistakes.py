@@ -112,7 +112,7 @@ def test_a_folder_that_holds_no_run_is_an_error_in_one_line(trained, capsys, spo
     assert mistakes.main([str(trained)]) == 2
     error = capsys.readouterr().err
     assert (
-        error.startswith("training.mistakes: error: ") and words in error and error.count("\n") == 1
+        error.startswith("python -m training.mistakes: error: ") and words in error and error.count("\n") == 1
     )
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, without the usage in front of it."""
+    """Reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")

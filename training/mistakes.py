@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
         data = load_data(args.data or own["data"], args.data_dir or own["data_dir"])
         path, words = save_mistakes(args.logdir, data, args.device)
     except (OSError, ValueError) as error:
-        return report("training.mistakes", reason(error))
+        return report("python -m training.mistakes", reason(error))
     print(f"{words}\n{path}")
     return 0
 
