@@ -1,1 +1,1 @@
-"""What takes how long; ``python -m benchmarks --help`` lists the benchmarks."""
+"""Speed, memory and accuracy, measured; ``python -m benchmarks --help`` lists the benchmarks."""

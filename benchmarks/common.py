@@ -1,4 +1,4 @@
-"""What several benchmarks share: images, this project's way (B), and taking times."""
+"""What several benchmarks share: the images, training with this project, and timing."""
 
 import sys
 import time
@@ -24,15 +24,15 @@ Seconds = dict[str, list[float]]
 def write_images(source: str, data_dir: str, number: int, path: Path) -> str:
     """Write ``number`` training images into an ``.npz`` file and return the name of their source.
 
-    A source with fewer images is repeated: how long a step takes does not depend on what is in
-    the images, and no accuracy is measured with these.
+    A source with fewer images is repeated: speed does not depend on the content of the images, and
+    no accuracy is measured with them.
 
     Raises:
-        ValueError, OSError: as ``data.load_data``.
+        ValueError, OSError: as ``load_data``.
     """
     data = load_data(source, data_dir)
     images, labels = to_arrays(data.train)
-    chosen = np.arange(max(number, 10)) % len(labels)  # main.py takes ten images or more
+    chosen = np.arange(max(number, 10)) % len(labels)  # main.py needs at least ten images
     np.savez(
         path,
         train_images=images[chosen],
@@ -51,13 +51,13 @@ def to_arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_images(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return training images and labels of a file of ``write_images``."""
+    """Return the training images and labels of a file of ``write_images``."""
     with np.load(path) as archive:
         return archive["train_images"], archive["train_labels"]
 
 
-def prepare(model: str, data: str | Path, logdir: Path, **arguments: Any) -> Run:
-    """Return a run of ``main.py`` with its defaults, but for the arguments that are given.
+def setup(model: str, data: str | Path, logdir: Path, **arguments: Any) -> Run:
+    """Return a run of ``main.py`` with these arguments, and defaults for the others.
 
     Raises:
         ValueError, OSError: as ``main.setup``.
@@ -68,13 +68,8 @@ def prepare(model: str, data: str | Path, logdir: Path, **arguments: Any) -> Run
     return main.setup(parse_args(argv))
 
 
-def train_epoch(run: Run, epoch: int, progress: Progress | None = None) -> None:
-    """Train as ``main.fit_epoch`` does."""
-    train_on(run, run.train_batches, epoch, progress)
-
-
-def train_on(run: Run, batches: Any, epoch: int = 1, progress: Progress | None = None) -> None:
-    """Train as ``main.fit_epoch`` does, but on these batches."""
+def train(run: Run, batches: Any, epoch: int = 1, progress: Progress | None = None) -> None:
+    """Train on these batches as ``main.fit_epoch`` does."""
     main.train(
         epoch,
         run.model,
@@ -88,7 +83,7 @@ def train_on(run: Run, batches: Any, epoch: int = 1, progress: Progress | None =
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was told to."""
+    """Wait until the device has finished all of its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     if device.type == "mps":
@@ -101,14 +96,12 @@ def take_turns(
     device: torch.device | None = None,
     what: str = "",
 ) -> Seconds:
-    """Time calls that have run before, one after the other, and all of them ``repeats`` times.
-
-    Taking turns, a slow moment of the machine meets all of them.
+    """Time calls in turn, ``repeats`` times each, so that a slow moment affects all of them alike.
 
     Args:
-        calls: by name.
-        repeats: times that each is called.
-        device: waited for before and after; None for a call that leaves nothing to wait for.
+        calls: by name; each has run before.
+        repeats: number of times each is called.
+        device: synchronized before and after each call; None for calls on the CPU.
         what: shown on a terminal meanwhile.
 
     Returns:
@@ -129,28 +122,28 @@ def take_turns(
 
 
 def show(what: str) -> None:
-    """Show in one line on a terminal what is going on; an empty text takes the line away."""
+    """Show on one line of a terminal what is being measured; an empty text clears the line."""
     if sys.stderr.isatty():
         print(f"\r{what[:79]:<79}\r", end="", file=sys.stderr, flush=True)
 
 
 def name_device(results: dict[str, Any]) -> list[str]:
-    """Return the lines that name a GPU; the processor has been named above the table."""
+    """Return the lines that name a GPU; the processor is named above the table."""
     on_processor = results["device"].startswith(results["processor"])
     return [""] if on_processor else [f"on {results['device']}", ""]
 
 
-def summary(values: list[float], digits: int) -> str:
-    """Return median and quartiles."""
+def summary(values: Sequence[float] | np.ndarray, digits: int) -> str:
+    """Return the median and the quartiles."""
     low, middle, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{middle:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
 
 
-def ratios(seconds: Seconds, name: str, base: str = "B") -> list[float]:
+def ratios(seconds: Seconds, name: str, base: str = "ours") -> list[float]:
     """Return how many times as long ``name`` takes as ``base``, repeat by repeat."""
     return [first / second for first, second in zip(seconds[name], seconds[base])]
 
 
 def digits_of(values: Sequence[float] | np.ndarray) -> int:
-    """Return with how many decimals to write values, so that three digits of the median show."""
+    """Return the number of decimals, 4 at most, that shows three digits of the median."""
     return max(0, min(4, 2 - int(np.floor(np.log10(np.median(values))))))

@@ -1,8 +1,7 @@
-"""How much arithmetic a network takes, and how much the hardware can do.
+"""The arithmetic of a network, and the rate of the hardware, in multiply-adds.
 
-Both are counted in multiply-adds, of matrix products and convolutions alone: all else in these
-networks is a percent of it or less. A convolution is counted by its definition, also where the
-library computes it in a way that needs fewer.
+Only matrix products and convolutions are counted: the rest is one percent or less in these
+networks. A convolution counts by its definition, even if the library uses a faster algorithm.
 """
 
 import time
@@ -19,9 +18,9 @@ TRIES = 5
 
 
 def count_multiply_adds(network: nn.Module) -> dict[str, int]:
-    """Return the multiply-adds of one image, ``forward`` and ``backward``.
+    """Return the multiply-adds per image, ``forward`` and ``backward``.
 
-    Backward has no gradient of the image itself, which nobody needs.
+    Backward does not include the gradient with respect to the image, which is not needed.
     """
     image = torch.zeros(1, 3, SIZE, SIZE, device=next(network.parameters()).device)
     network.eval()  # batch norm cannot train on a single image where one pixel is left
@@ -30,18 +29,18 @@ def count_multiply_adds(network: nn.Module) -> dict[str, int]:
         forward = counter.get_total_flops()
         loss.backward()
     network.zero_grad(set_to_none=True)
-    # PyTorch counts the multiplication and the addition apart.
+    # PyTorch counts a multiply-add as two operations.
     return {"forward": forward // 2, "backward": (counter.get_total_flops() - forward) // 2}
 
 
 def measure_limit(device: torch.device, precision: torch.dtype) -> dict[str, float]:
-    """Return the most multiply-adds a second, of square matrix products, best of some sizes.
+    """Return the highest rate of square matrix products of several sizes.
 
-    In float32 on CUDA it is the product with TF32 where the GPU has that: convolutions use it,
-    linear layers do not (PyTorch's default).
+    In float32 on CUDA it uses TF32 if the GPU has it: convolutions do, linear layers do not
+    (PyTorch's default).
 
     Returns:
-        ``rate`` in multiply-adds a second, and ``side`` of the matrices.
+        ``rate`` in multiply-adds per second, and ``side`` of the matrices.
     """
     best = {"rate": 0.0, "side": 0}
     before = torch.get_float32_matmul_precision()

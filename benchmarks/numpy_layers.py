@@ -1,22 +1,23 @@
 """The NumPy layers of ``numpy_networks`` against PyTorch's, and against plain loops.
 
-All compute the same: 64 images of 32 x 32 pixels through 64 filters of 3 x 3, and what comes out of
-that through windows of 2 x 2, forward and backward, each in the same precision. NumPy and PyTorch
-take turns, so that a slow moment of the machine meets both. The loops get two images, because they
-are slow, and are compared by the time for one image.
+All compute the same: 64 images of 32 x 32 pixels pass 64 filters of 3 x 3, and the outputs pass
+windows of 2 x 2, forward and backward, in the same precision. NumPy and PyTorch take turns, so that
+a slow moment of the machine affects both. The loops are slow: they get two images, and their time
+per image is compared.
 """
 
 import argparse
-import time
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.arguments import positive_int
+from benchmarks import common
 from numpy_networks.solution import Convolution2dLayer, MaxPooling2dLayer
+from training.arguments import positive_int
 
 IMAGES, UNITS, SIZE = 64, 64, 32
 IMAGES_OF_LOOPS = 2
@@ -30,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this benchmark."""
     parser.epilog = "example: python -m benchmarks numpy_layers --repeats 15 --threads 1"
     parser.add_argument(
-        "--repeats", type=positive_int, default=15, metavar="N", help="of each pass"
+        "--repeats", type=positive_int, default=15, metavar="N", help="of each pass; default: 15"
     )
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all, and check that all ways give the same numbers.
+    """Check that all implementations return the same numbers, and time them.
 
     Returns:
         ``rows``: for each layer, precision and pass the seconds of every repeat with NumPy and with
@@ -47,12 +48,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for layer, ours, theirs in _layers(dtype, IMAGES):
             _compare(layer, ours, theirs, dtype)
             for name in PASSES:
-                seconds = _take_turns({"numpy": ours[name], "torch": theirs[name]}, repeats)
+                seconds = common.take_turns({"numpy": ours[name], "torch": theirs[name]}, repeats)
                 rows.append({"layer": layer, "dtype": dtype.__name__, "pass": name} | seconds)
-    for layer, ours, theirs in _loops():
-        _compare(layer, ours, theirs, np.float64)
-        for name in PASSES[:2]:
-            seconds = _take_turns({"loops": ours[name]}, min(repeats, REPEATS_OF_LOOPS))
+    for layer, plain, ours in _loops():
+        _compare(layer, plain, ours, np.float64)
+        for name in plain:
+            seconds = common.take_turns({"loops": plain[name]}, min(repeats, REPEATS_OF_LOOPS))
             loops.append({"layer": layer, "pass": name} | seconds)
     return {
         "repeats": repeats,
@@ -64,48 +65,37 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def to_table(results: dict[str, Any]) -> str:
-    """Return medians in milliseconds, with quartiles, and how many times as long NumPy takes."""
+    """Return medians with quartiles in milliseconds, and ratios of the medians."""
     lines = [
-        f"{results['images']} images, median of {results['repeats']} repeats (quartiles), ms",
-        f"{'layer':<12} {'numbers':<8} {'pass':<9} {'NumPy':>22} {'PyTorch':>22} {'ratio':>6}",
+        f"{results['images']} images, median of {results['repeats']} repeats (quartiles), ms; "
+        "ratio: NumPy/PyTorch",
+        f"{'layer':<12} {'numbers':<8} {'pass':<9} {'NumPy':>20} {'PyTorch':>20} {'ratio':>6}",
     ]
     for row in results["rows"]:
-        ratio = np.median(row["numpy"]) / np.median(row["torch"])
+        numpy_ms, torch_ms = (1e3 * np.array(row[name]) for name in ("numpy", "torch"))
         lines.append(
-            f"{row['layer']:<12} {row['dtype']:<8} {row['pass']:<9} {_words(row['numpy']):>22} "
-            f"{_words(row['torch']):>22} {ratio:>6.2f}"
+            f"{row['layer']:<12} {row['dtype']:<8} {row['pass']:<9} {_words(numpy_ms):>20} "
+            f"{_words(torch_ms):>20} {np.median(numpy_ms) / np.median(torch_ms):>6.2f}"
         )
-    lines += ["", "Plain loops, double precision, ms for an image, and how much faster NumPy is"]
+    lines += [
+        "",
+        "Plain loops in double precision, ms per image; ratio: loops/NumPy",
+        f"{'layer':<12} {'numbers':<8} {'pass':<9} {'NumPy':>20} {'loops':>20} {'ratio':>6}",
+    ]
+    times = {(row["layer"], row["dtype"], row["pass"]): row["numpy"] for row in results["rows"]}
     for row in results["loops"]:
-        (ours,) = (
-            other["numpy"]
-            for other in results["rows"]
-            if (other["layer"], other["dtype"], other["pass"])
-            == (row["layer"], "float64", row["pass"])
-        )
-        loops = np.median(row["loops"]) / results["images_of_loops"]
+        ours = times[row["layer"], "float64", row["pass"]]
         layer = np.median(ours) / results["images"]
+        loops = np.median(row["loops"]) / results["images_of_loops"]
         lines.append(
-            f"{row['layer']:<12} {'float64':<8} {row['pass']:<9} {1e3 * layer:>22.3f} "
-            f"{1e3 * loops:>22.1f} {loops / layer:>6.0f}"
+            f"{row['layer']:<12} {'float64':<8} {row['pass']:<9} {1e3 * layer:>20.3f} "
+            f"{1e3 * loops:>20.1f} {loops / layer:>6.0f}"
         )
     return "\n".join(lines)
 
 
-def _words(seconds: list[float]) -> str:
-    low, middle, high = 1e3 * np.quantile(seconds, (0.25, 0.5, 0.75))
-    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
-
-
-def _take_turns(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Time the calls one after the other, so many times; ``_compare`` has run them once before."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - started)
-    return seconds
+def _words(values: np.ndarray) -> str:
+    return common.summary(values, min(common.digits_of(values), 2))
 
 
 def _inputs(dtype: type, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -123,7 +113,7 @@ def _inputs(dtype: type, images: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _layers(dtype: type, images: int) -> list[tuple[str, Passes, Passes]]:
-    """Return both layers, as passes in NumPy and in PyTorch."""
+    """Return both layers, each as passes in NumPy and in PyTorch."""
     x, weights, grad_out, grad_pooled = _inputs(dtype, images)
     convolution, pooling = Convolution2dLayer(n_units=UNITS), MaxPooling2dLayer()
     convolution.weights = weights
@@ -164,12 +154,12 @@ def _torch_passes(forward: Callable, leaf: torch.Tensor, gradient: np.ndarray) -
     }
 
 
-def _compare(layer: str, ours: Passes, theirs: Passes, dtype: type) -> None:
-    """Raise RuntimeError unless both ways give the same numbers."""
-    for name in ours:
-        found = np.asarray(ours[name]())
-        expected = torch.as_tensor(theirs[name]()).detach().numpy().reshape(found.shape)
-        error = np.abs(found - expected).max() / np.abs(expected).max()
+def _compare(layer: str, found: Passes, expected: Passes, dtype: type) -> None:
+    """Raise RuntimeError unless two implementations return the same numbers."""
+    for name in found:
+        ours = np.asarray(found[name]())
+        theirs = torch.as_tensor(expected[name]()).detach().numpy().reshape(ours.shape)
+        error = np.abs(ours - theirs).max() / np.abs(theirs).max()
         if error > (1e-12 if dtype is np.float64 else 1e-4):
             raise RuntimeError(f"{layer}, {name}: the relative difference is {error:.1e}")
 
@@ -178,80 +168,59 @@ def _compare(layer: str, ours: Passes, theirs: Passes, dtype: type) -> None:
 
 
 def _loops() -> list[tuple[str, Passes, Passes]]:
-    """Return both layers, as two passes by loops and in NumPy, on a few images."""
+    """Return both layers, as two passes with loops and in NumPy, on a few images."""
     x, weights, grad_out, grad_pooled = _inputs(np.float64, IMAGES_OF_LOOPS)
     out = _convolve(x, weights)
-    (_, convolution, _), (_, pooling, _) = _layers(np.float64, IMAGES_OF_LOOPS)
-    return [
-        (
-            "convolution",
-            {
-                "forward": lambda: _convolve(x, weights),
-                "backward": lambda: _convolve_backward(x, weights, grad_out),
-            },
-            convolution,
-        ),
-        (
-            "max-pooling",
-            {
-                "forward": lambda: _pool(out),
-                "backward": lambda: _pool_backward(out, grad_pooled),
-            },
-            pooling,
-        ),
+    plain: list[Passes] = [
+        {
+            "forward": lambda: _convolve(x, weights),
+            "backward": lambda: _convolve_backward(x, weights, grad_out),
+        },
+        {
+            "forward": lambda: _pool(out),
+            "backward": lambda: _pool_backward(out, grad_pooled),
+        },
     ]
+    layers = _layers(np.float64, IMAGES_OF_LOOPS)
+    return [(layer, loops, ours) for (layer, ours, _), loops in zip(layers, plain)]
+
+
+def _places(array: np.ndarray) -> product:
+    """Return the indices of all entries: image, unit or channel, row, column."""
+    return product(*map(range, array.shape))
 
 
 def _convolve(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    images, (units, size, _) = len(x), weights.shape
-    height, width = x.shape[2] - size + 1, x.shape[3] - size + 1
-    out = np.zeros((images, units, height, width))
-    for image in range(images):
-        for unit in range(units):
-            for row in range(height):
-                for column in range(width):
-                    window = x[image, 0, row : row + size, column : column + size]
-                    out[image, unit, row, column] = np.sum(window * weights[unit])
+    units, size, _ = weights.shape
+    out = np.zeros((len(x), units, x.shape[2] - size + 1, x.shape[3] - size + 1))
+    for image, unit, row, column in _places(out):
+        window = x[image, 0, row : row + size, column : column + size]
+        out[image, unit, row, column] = np.sum(window * weights[unit])
     return out
 
 
 def _convolve_backward(x: np.ndarray, weights: np.ndarray, grad_out: np.ndarray) -> np.ndarray:
     gradient, size = np.zeros(weights.shape), weights.shape[1]
-    images, units, height, width = grad_out.shape
-    for image in range(images):
-        for unit in range(units):
-            for row in range(height):
-                for column in range(width):
-                    window = x[image, 0, row : row + size, column : column + size]
-                    gradient[unit] += window * grad_out[image, unit, row, column]
+    for image, unit, row, column in _places(grad_out):
+        window = x[image, 0, row : row + size, column : column + size]
+        gradient[unit] += window * grad_out[image, unit, row, column]
     return gradient
 
 
 def _pool(x: np.ndarray) -> np.ndarray:
     images, channels, height, width = x.shape
     out = np.zeros((images, channels, height // 2, width // 2))
-    for image in range(images):
-        for channel in range(channels):
-            for row in range(height // 2):
-                for column in range(width // 2):
-                    window = x[image, channel, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-                    out[image, channel, row, column] = np.max(window)
+    for image, channel, row, column in _places(out):
+        window = x[image, channel, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        out[image, channel, row, column] = np.max(window)
     return out
 
 
 def _pool_backward(x: np.ndarray, grad_out: np.ndarray) -> np.ndarray:
     gradient = np.zeros(x.shape)
-    images, channels, height, width = grad_out.shape
-    for image in range(images):
-        for channel in range(channels):
-            for row in range(height):
-                for column in range(width):
-                    place = (
-                        image,
-                        channel,
-                        slice(2 * row, 2 * row + 2),
-                        slice(2 * column, 2 * column + 2),
-                    )
-                    maximal = x[place] == np.max(x[place])
-                    gradient[place] += maximal * grad_out[image, channel, row, column]
+    for image, channel, row, column in _places(grad_out):
+        rows, columns = slice(2 * row, 2 * row + 2), slice(2 * column, 2 * column + 2)
+        window = x[image, channel, rows, columns]
+        maximal = window == np.max(window)
+        gradient[image, channel, rows, columns] += maximal * grad_out[image, channel, row, column]
     return gradient

@@ -1,9 +1,9 @@
-"""Training with this project (B) against the usual way (A, ``benchmarks/usual.py``).
+"""Training with this project against the baseline: an epoch, its parts, and the memory.
 
-Both train the same networks on the same images in batches of 128. B is ``main.train`` with what
-``main.setup`` builds from the defaults of ``main.py``; A takes its images from DataLoaders with
-several numbers of worker processes. All ways take turns, so that a slow moment of the machine
-meets each of them, and a ratio is that of two neighbours in time.
+Both train the same networks on the same images in batches of 128. "Ours" is ``main.train`` with
+what ``main.setup`` builds from the defaults of ``main.py``; the baseline reads its images from
+DataLoaders with several numbers of worker processes. All of them take turns, so that a slow moment
+of the machine affects each of them, and a ratio compares two neighbours in time.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import functools
 import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,20 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks import common, hardware, memory, usual
-from benchmarks.arguments import add_data, add_device, count, positive_int
+from benchmarks import baseline, common, hardware, memory
+from training import figures
+from training.arguments import add_data, add_device, add_precision, count, positive_int
 from training.config import MODELS, build_model, default_path, read_config
 from training.device import describe_device, pick_device
-from training.precision import Precision, pick_precision
+from training.precision import PRECISIONS, Precision, pick_precision
 from training.progress import Progress
 from training.run import Run
 from utils import to_device
 
-# Images of an epoch where nothing is said: on a CPU as many as a few seconds take.
+# Default images per epoch on a CPU: an epoch takes a few seconds.
 ON_CPU = {"pipeline": 10_000, "mlp": 10_000, "resnet18": 256, "mlpmixer": 512}
 STEPS = 20  # at most, without the pipeline
-PIPELINE = 50_000  # images, all of CIFAR-10's training set, for which its time is given
+PIPELINE = 50_000  # images, the training set of CIFAR-10, to which the pipeline's time is scaled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,46 +42,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json training.json --figure training.png"
     )
     parser.add_argument(
-        "--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="which to train"
+        "--models",
+        nargs="+",
+        choices=list(MODELS),
+        default=list(MODELS),
+        metavar="MODEL",
+        help=f"of {', '.join(MODELS)}; default: all",
     )
     parser.add_argument(
         "--images",
         type=positive_int,
         metavar="N",
-        help="training images of an epoch (default: 45000, on a CPU fewer: "
-        + ", ".join(f"{name} {number}" for name, number in ON_CPU.items())
-        + ")",
+        help="training images per epoch; default: 45000, on a CPU "
+        + ", ".join(f"{name} {number}" for name, number in ON_CPU.items()),
     )
     parser.add_argument(
         "--workers",
         type=count,
         nargs="+",
         metavar="N",
-        help="processes of the usual way's DataLoader, one way for each number "
-        "(default: 0 2, on a GPU 4)",
+        help="processes of the baseline's DataLoaders, one loader per number; "
+        "default: 0 2, on a GPU 4",
     )
     parser.add_argument(
-        "--repeats", type=positive_int, default=5, metavar="N", help="times that all is measured"
+        "--repeats",
+        type=positive_int,
+        default=5,
+        metavar="N",
+        help="of each measurement; default: 5",
     )
     add_data(parser, default="shapes")
     add_device(parser)
+    add_precision(parser)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure all, model by model.
+    """Measure model by model.
 
     Returns:
-        ``pipeline``: seconds of each way for its ``images``. ``models``: for each, seconds of an
-        ``epoch`` of ``images`` and of ``steps`` steps, bytes of ``memory``, and ``multiply_adds``
-        of an image. ``limits``: what the hardware can do, by precision.
+        ``pipeline``: seconds of the baseline and ours for its ``images``. ``models``: for each,
+        seconds of an ``epoch`` of ``images`` and of ``steps`` steps, bytes of ``memory``, and
+        ``multiply_adds`` per image. ``limits``: the rates of the hardware, by precision.
 
     Raises:
-        ValueError, OSError: the device, the precision or the data cannot be had.
+        ValueError, OSError: the device, the precision or the data is not available.
     """
     device = pick_device(args.device)
     precision = pick_precision(args.precision, device)
-    workers = args.workers or ([0, 2] if device.type == "cpu" else [4])
-    workers = list(dict.fromkeys(workers))
+    workers = list(dict.fromkeys(args.workers or ([0, 2] if device.type == "cpu" else [4])))
     images = {
         name: args.images or (number if device.type == "cpu" else common.EPOCH)
         for name, number in ON_CPU.items()
@@ -92,13 +102,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         pipeline = bench.measure_pipeline(images["pipeline"])
     common.show("matrix products")
     limits = {
-        _name(kind): hardware.measure_limit(device, kind)
-        for kind in dict.fromkeys([torch.float32, precision.dtype])
+        name: hardware.measure_limit(device, PRECISIONS[name])
+        for name in dict.fromkeys(["float32", str(precision)])
     }
+    common.show("")
     return {
         "device": describe_device(device),
         "precision": str(precision),
-        "versions": usual.versions(),
+        "versions": baseline.versions(),
         "memory_of": "GPU" if device.type == "cuda" else "process",
         "source": source,
         "images_of_memory": number,
@@ -108,33 +119,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _name(precision: torch.dtype) -> str:
-    return str(precision).removeprefix("torch.")
-
-
-def _way(workers: int) -> str:
-    return f"A, {workers} worker{'' if workers == 1 else 's'}"
-
-
+@dataclass(frozen=True)
 class _Bench:
-    """What all measurements share."""
+    """What all measurements share; ``data`` is a file of ``common.write_images``."""
 
-    def __init__(
-        self,
-        data: Path,
-        device: torch.device,
-        precision: Precision,
-        workers: list[int],
-        repeats: int,
-    ):
-        self.data = data  # an .npz file
-        self.device = device
-        self.precision = precision
-        self.workers = workers
-        self.repeats = repeats
+    data: Path
+    device: torch.device
+    precision: Precision
+    workers: list[int]
+    repeats: int
 
-    def prepare(self, model: str, images: int) -> Run:
-        return common.prepare(
+    def setup(self, model: str, images: int) -> Run:
+        return common.setup(
             model,
             self.data,
             Path(tempfile.mkdtemp(prefix=f"{model}-", dir=self.data.parent)),
@@ -144,26 +140,26 @@ class _Bench:
         )
 
     def make_loaders(self, images: int) -> dict[str, Any]:
-        """Return a DataLoader for each number of workers."""
+        """Return a DataLoader of the baseline for each number of workers."""
         arrays = [array[:images] for array in common.read_images(self.data)]
         return {
-            _way(number): usual.make_loader(
+            f"baseline, {number} worker{'' if number == 1 else 's'}": baseline.make_loader(
                 *arrays, training=True, workers=number, device=self.device
             )
             for number in self.workers
         }
 
     def measure_pipeline(self, images: int) -> dict[str, Any]:
-        """Time the way of all images to batches on the device."""
+        """Time the pipeline: from all images to batches on the device."""
         sources = self.make_loaders(images)
-        sources["B"] = self.prepare("mlp", images).train_batches
+        sources["ours"] = self.setup("mlp", images).train_batches
 
         def read_all(source: Any) -> None:
             for batch in source:
                 to_device(batch, self.device)
 
         for name, source in sources.items():
-            common.show(f"pipeline, {name}, to warm up")
+            common.show(f"pipeline, {name}, warm-up")
             read_all(source)
         calls = {name: functools.partial(read_all, source) for name, source in sources.items()}
         seconds = common.take_turns(calls, self.repeats, self.device, "pipeline")
@@ -175,24 +171,24 @@ class _Bench:
         network = build_model(default_path(model), MODELS[model], config)
         multiply_adds = hardware.count_multiply_adds(network)
         network = network.to(self.device)
-        optimizer = usual.make_optimizer(network)
-        run = self.prepare(model, images)
+        optimizer = baseline.make_optimizer(network)
+        run = self.setup(model, images)
         last = max(len(run.train_batches) - 2, 0)
         run.train_batches.set_epoch(1, last)
-        batches_of_warm_up = list(run.train_batches)  # a smaller one, if there is one, included
-        batch = batches_of_warm_up[0]
+        warm_up = list(run.train_batches)  # including the smaller batch, if there is one
+        batch = warm_up[0]
 
-        def train_usual(batches: Any) -> None:
-            usual.train(network, batches, optimizer, self.device)
+        def train_baseline(batches: Any) -> None:
+            baseline.train(network, batches, optimizer, self.device)
 
-        common.show(f"{model}, to warm up")
-        train_usual(batches_of_warm_up)
-        common.train_epoch(run, 1, Progress(steps=last))
+        common.show(f"{model}, warm-up")
+        train_baseline(warm_up)
+        common.train(run, run.train_batches, progress=Progress(steps=last))
         steps = min(STEPS, len(run.train_batches))
         seconds_of_steps = common.take_turns(
             {
-                "A": lambda: train_usual([batch] * steps),
-                "B": lambda: common.train_on(run, [batch] * steps),
+                "baseline": lambda: train_baseline([batch] * steps),
+                "ours": lambda: common.train(run, [batch] * steps),
             },
             self.repeats,
             self.device,
@@ -205,13 +201,13 @@ class _Bench:
                 pass
         epochs = iter(range(1, self.repeats + 1))
         calls: dict[str, Callable[[], Any]] = {
-            name: functools.partial(train_usual, loader) for name, loader in loaders.items()
+            name: functools.partial(train_baseline, loader) for name, loader in loaders.items()
         }
-        calls["B"] = lambda: common.train_epoch(run, next(epochs))
+        calls["ours"] = lambda: common.train(run, run.train_batches, next(epochs))
         seconds_of_epochs = common.take_turns(calls, self.repeats, self.device, f"{model}, epoch")
 
         peaks = {}
-        for way in ("A", "B"):
+        for way in ("baseline", "ours"):
             common.show(f"{model}, memory, {way}")
             peaks[way] = memory.measure_peak(
                 way, model, self.data, str(self.device), str(self.precision)
@@ -234,54 +230,57 @@ class _Bench:
 
 
 def to_table(results: dict[str, Any]) -> str:
-    """Return medians with quartiles, and how many times as long A takes, or as much it needs."""
-    repeats = results["arguments"]["repeats"]
+    """Return medians with quartiles, and the ratios of the baseline to ours."""
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    images = ", ".join(f"{row['model']} {row['images']:,}" for row in results["models"])
     lines = [
         *common.name_device(results),
         *_wrap(
-            f"A: the usual way. PIL images one by one in a DataLoader ({versions}), "
-            "float32, PyTorch's default AdamW, loss and accuracy read back at every step."
+            f"Baseline: PIL images one by one in a DataLoader ({versions}), float32, PyTorch's "
+            "default AdamW, loss and accuracy read back at every step."
         ),
-        f"B: this project with its defaults, here {results['precision']}.",
+        f"Ours: the defaults of main.py, here {results['precision']}.",
         *_wrap(
-            f"Batches of {common.BATCH_SIZE}. Median of {repeats} repeats (quartiles); A/B is the "
-            "median of the ratios of neighbouring repeats. The images are from "
-            f"{results['source']}, repeated where there are too few: speed does not depend on "
-            "what is in them."
+            f"Batches of {common.BATCH_SIZE}. Median of {results['arguments']['repeats']} repeats "
+            "(quartiles). A ratio is baseline/ours, the median over neighbouring repeats. The "
+            f"images are from {results['source']}, repeated if there are too few: speed does not "
+            "depend on their content."
         ),
         "",
-        "Training epoch",
-        f"{'model':<8} {'images':>7} {'way':<13} {'seconds':>22} {'images/s':>9} {'A/B':>16}",
+        *_wrap(f"Training epoch; images: {images}"),
+        f"{'model':<8} {'':<20} {'seconds':>22} {'images/s':>9} {'ratio':>16}",
     ]
     for row in results["models"]:
         for name, seconds in row["epoch"].items():
             speed = row["images"] / np.median(seconds)
             lines.append(
-                f"{row['model']:<8} {row['images']:>7,} {name:<13} {_seconds(seconds):>22} "
-                f"{speed:>9,.0f} {_ratio(row['epoch'], name):>16}".rstrip()
+                f"{row['model']:<8} {name:<20} {_seconds(seconds):>22} {speed:>9,.0f} "
+                f"{_ratio(row['epoch'], name):>16}".rstrip()
             )
     pipeline = results["pipeline"]
     scale = PIPELINE / pipeline["images"]
     lines += [
         "",
         f"Pipeline alone: seconds for {PIPELINE:,} images, measured with {pipeline['images']:,}",
-        f"{'way':<13} {'seconds':>22} {'A/B':>20}",
+        f"{'':<20} {'seconds':>22} {'ratio':>20}",
     ]
     for name, seconds in pipeline["seconds"].items():
         scaled = [scale * value for value in seconds]
         ratio = _ratio(pipeline["seconds"], name)
-        lines.append(f"{name:<13} {_seconds(scaled):>22} {ratio:>20}".rstrip())
+        lines.append(f"{name:<20} {_seconds(scaled):>22} {ratio:>20}".rstrip())
     lines += [
         "",
         "Step alone, on a batch that is on the device: milliseconds",
-        f"{'model':<8} {'images':>7} {'A':>22} {'B':>22} {'A/B':>16}",
+        f"{'model':<8} {'images':>7} {'baseline':>22} {'ours':>22} {'ratio':>16}",
     ]
     for row in results["models"]:
-        a, b = ([1e3 * value / row["steps"] for value in row["step"][way]] for way in "AB")
+        theirs, ours = (
+            [1e3 * value / row["steps"] for value in row["step"][way]]
+            for way in ("baseline", "ours")
+        )
         lines.append(
-            f"{row['model']:<8} {row['batch']:>7} {_seconds(a):>22} {_seconds(b):>22} "
-            f"{_ratio(row['step'], 'A'):>16}"
+            f"{row['model']:<8} {row['batch']:>7} {_seconds(theirs):>22} {_seconds(ours):>22} "
+            f"{_ratio(row['step'], 'baseline'):>16}"
         )
     return "\n".join([*lines, *_table_of_memory(results), *_table_of_limits(results)])
 
@@ -295,7 +294,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _ratio(seconds: common.Seconds, name: str) -> str:
-    if name == "B":
+    if name == "ours":
         return ""
     ratios = common.ratios(seconds, name)
     return common.summary(ratios, min(common.digits_of(ratios), 2))
@@ -305,25 +304,25 @@ def _table_of_memory(results: dict[str, Any]) -> list[str]:
     number = f"{results['images_of_memory']:,}"
     if results["memory_of"] == "GPU":
         words = (
-            f"Memory: the most that PyTorch allocates on the GPU, with {number} images, which are "
-            "all on the GPU with B, in a fresh process that trains a few steps."
+            f"Memory: the peak that PyTorch allocates on the GPU, with {number} images, in a fresh "
+            "process that trains a few steps. Ours keeps all images on the GPU."
         )
     else:
         words = (
-            f"Memory: the most that is resident, with {number} images, of a fresh process that "
-            "trains a few steps, workers not counted. Libraries: what of it Python and the "
-            "libraries take before the first image."
+            f"Memory: the peak resident memory, with {number} images, of a fresh process that "
+            "trains a few steps, without workers. Libraries: the part of it that Python and the "
+            "libraries use before the first image."
         )
-    header = f"{'model':<8} {'A, MB':>9} {'B, MB':>9} {'A/B':>6} {'libraries, MB':>14}"
+    header = f"{'model':<8} {'baseline, MB':>12} {'ours, MB':>9} {'ratio':>6} {'libraries, MB':>14}"
     lines = ["", *_wrap(words), header]
     for row in results["models"]:
-        a, b = row["memory"]["A"], row["memory"]["B"]
-        if not a["peak"]:  # the system does not tell
-            lines.append(f"{row['model']:<8} {'?':>9} {'?':>9}")
+        theirs, ours = row["memory"]["baseline"], row["memory"]["ours"]
+        if not theirs["peak"]:  # the system does not report it
+            lines.append(f"{row['model']:<8} {'?':>12} {'?':>9}")
             continue
         lines.append(
-            f"{row['model']:<8} {a['peak'] / 1e6:>9,.0f} {b['peak'] / 1e6:>9,.0f} "
-            f"{a['peak'] / b['peak']:>6.2f} {b['before'] / 1e6:>14,.0f}"
+            f"{row['model']:<8} {theirs['peak'] / 1e6:>12,.0f} {ours['peak'] / 1e6:>9,.0f} "
+            f"{theirs['peak'] / ours['peak']:>6.2f} {ours['before'] / 1e6:>14,.0f}"
         )
     return lines
 
@@ -333,34 +332,34 @@ def _table_of_limits(results: dict[str, Any]) -> list[str]:
     lines = [
         "",
         *_wrap(
-            "Share of the hardware's limit: multiply-adds of forward and backward a second, over "
+            "Share of the hardware's limit: multiply-adds per second of forward and backward, over "
             "those of the fastest square matrix product in the same precision."
         ),
     ]
     for precision, limit in limits.items():
         lines.append(
-            f"  {precision}: {limit['rate'] / 1e9:,.0f} billion a second, matrices of "
+            f"  {precision}: {limit['rate'] / 1e9:,.0f} billion per second, matrices of "
             f"{limit['side']} x {limit['side']}"
         )
     lines.append(
-        f"{'model':<8} {'million/image':>13} {'way':<13} {'billion/s':>10} {'epoch':>8} {'step':>8}"
+        f"{'model':<8} {'million/image':>13} {'':<20} {'billion/s':>10} {'epoch':>8} {'step':>8}"
     )
     for row in results["models"]:
         each = sum(row["multiply_adds"].values())
         fastest = min(
-            (name for name in row["epoch"] if name != "B"),
+            (name for name in row["epoch"] if name != "ours"),
             key=lambda name: np.median(row["epoch"][name]),
         )
         for way, name, precision in (
-            ("A", fastest, "float32"),
-            ("B", "B", results["precision"]),
+            ("baseline", fastest, "float32"),
+            ("ours", "ours", results["precision"]),
         ):
             rate = each * row["images"] / np.median(row["epoch"][name])
             images = row["steps"] * row["batch"]
             rate_of_step = each * images / np.median(row["step"][way])
             limit = limits[precision]["rate"]
             lines.append(
-                f"{row['model']:<8} {each / 1e6:>13,.1f} {name:<13} {rate / 1e9:>10,.1f} "
+                f"{row['model']:<8} {each / 1e6:>13,.1f} {name:<20} {rate / 1e9:>10,.1f} "
                 f"{rate / limit:>8.1%} {rate_of_step / limit:>8.1%}"
             )
     return lines
@@ -370,16 +369,19 @@ def _table_of_limits(results: dict[str, Any]) -> list[str]:
 
 
 def _number(values: Sequence[float] | np.ndarray) -> str:
-    """Return the median with three digits, or all that stand before the point."""
+    """Return the median with three digits, or with all digits of its integer part."""
     return f"{np.median(values):,.{common.digits_of(values)}f}"
 
 
 def draw(results: dict[str, Any]) -> Figure:
-    """Return bars of the seconds of an epoch, a panel for each model, with the ratios above."""
+    """Return bars of the seconds per epoch, one panel per model, with the ratios above."""
     rows = results["models"]
-    width = max(3.2 * len(rows) + 0.6, 5.5)
-    figure = Figure(figsize=(width, 4.4), layout="constrained", facecolor="white")
-    figure.suptitle(f"Training epoch of {common.EPOCH:,} images, batches of {common.BATCH_SIZE}")
+    figure = figures.new_figure(
+        3,
+        f"Training epoch of {common.EPOCH:,} images, batches of {common.BATCH_SIZE}; "
+        "x: times as long as ours",
+        f"{results['device']}; baseline: float32, ours: {results['precision']}",
+    )
     axes = figure.subplots(1, len(rows), squeeze=False)[0]
     for ax, row in zip(axes, rows):
         names = list(row["epoch"])
@@ -390,23 +392,25 @@ def draw(results: dict[str, Any]) -> Figure:
             [name.replace(", ", "\n") for name in names],
             middle,
             yerr=[middle - low, high - middle],
-            capsize=4,
-            color=["#1f77b4" if name == "B" else "#b0b0b0" for name in names],
+            capsize=3,
+            color=[figures.COLOURS[0] if name == "ours" else "0.7" for name in names],
         )
         for place, name in enumerate(names):
             text = f"{_number(seconds[place])} s"
-            if name != "B":
-                text += f"\n{_number(common.ratios(row['epoch'], name))} x B"
-            ax.annotate(text, (place, high[place]), (0, 4), textcoords="offset points", ha="center")
-        ax.set_title(row["model"])
+            if name != "ours":
+                text += f"\n{_number(common.ratios(row['epoch'], name))}x"
+            ax.annotate(
+                text,
+                (place, high[place]),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=figures.FONT - 1,
+            )
+        scaled = row["images"] != common.EPOCH
+        figures.style(ax, row["model"], x=f"scaled from {row['images']:,} images" if scaled else "")
         ax.set_ylim(0, 1.25 * high.max())
-        ax.grid(axis="y", alpha=0.3)
+        ax.grid(False, axis="x")
         ax.set_axisbelow(True)
-        if row["images"] != common.EPOCH:
-            ax.set_xlabel(f"scaled from {row['images']:,} images", fontsize=9)
-    axes[0].set_ylabel("seconds, median and quartiles")
-    figure.supxlabel(
-        f"A: the usual way, float32. B: this project, {results['precision']}.\n{results['device']}",
-        fontsize=9,
-    )
+    axes[0].set_ylabel("seconds, median and quartiles", fontsize=figures.FONT)
     return figure

@@ -1,8 +1,8 @@
-"""The usual way to train on CIFAR-10: A of the benchmarks, written to be compared with.
+"""The baseline of the benchmarks: training on CIFAR-10 as course code and tutorials write it.
 
-Course code and tutorials do it like this. Every image is a PIL image on its own, which transforms
-flip, crop, resize and normalise in Python, in worker processes if there are any. All is float32,
-the optimizer is PyTorch's default, and loss and accuracy are read back after every step.
+Every image is a PIL image, which transforms flip, crop, resize and normalise one at a time in
+Python, in worker processes if there are any. Everything is float32, the optimizer is PyTorch's
+default, and loss and accuracy are read back after every step.
 
 Shapes: N images, B images of a batch, S = 32 pixels.
 """
@@ -25,7 +25,7 @@ from training.data import SIZE
 
 
 class Images(Dataset):
-    """Images and labels one at a time, as torchvision's ``CIFAR10`` gives them."""
+    """Images and labels, one at a time, as in torchvision's ``CIFAR10``."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, transform: transforms.Compose):
         self.images = images  # (N, S, S, 3) uint8
@@ -40,12 +40,12 @@ class Images(Dataset):
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that only this way needs."""
+    """Return the versions of the libraries that only the baseline needs."""
     return {"torchvision": torchvision.__version__, "Pillow": PIL.__version__}
 
 
 def make_transform(training: bool) -> transforms.Compose:
-    """Return what maps a PIL image to (3, S, S) float32."""
+    """Return the transform from a PIL image to (3, S, S) float32."""
     augmentation = [
         transforms.RandomHorizontalFlip(),
         transforms.RandomResizedCrop((SIZE, SIZE), scale=SCALE, ratio=RATIO),
@@ -65,8 +65,8 @@ def make_loader(
 ) -> DataLoader:
     """Return a loader of batches (B, 3, S, S) float32 and (B,), in ``workers`` processes.
 
-    The workers stay from epoch to epoch. In most code they are started for each one, which takes
-    a tenth of a second and more: with the short epochs of a benchmark that would weigh too much.
+    The workers persist between epochs. Most code starts them for every epoch, which takes a tenth
+    of a second or more: too much for the short epochs of a benchmark.
     """
     return DataLoader(
         Images(images, labels, make_transform(training)),
@@ -89,7 +89,7 @@ def train(
     optimizer: Optimizer,
     device: torch.device,
 ) -> tuple[float, float]:
-    """Train for one epoch and return the means of loss and accuracy over the images."""
+    """Train for one epoch and return mean loss and accuracy over the images."""
     model.train()
     total_loss, total_accuracy, seen = 0.0, 0.0, 0
     for images, labels in loader:
@@ -110,7 +110,7 @@ def train(
 def evaluate(
     model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], device: torch.device
 ) -> tuple[float, float]:
-    """Return the means of loss and accuracy over the images."""
+    """Return mean loss and accuracy over the images."""
     model.eval()
     total_loss, total_accuracy, seen = 0.0, 0.0, 0
     for images, labels in loader:
