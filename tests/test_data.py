@@ -1,17 +1,15 @@
 """The data sets, the split, and the way from a set to a batch."""
 
 import contextlib
+import functools
 import gc
 import hashlib
-import json
 import math
 import pickle
-import re
 import socket
-import subprocess
-import sys
 import tarfile
 import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -32,7 +30,7 @@ from training.batches import (
 from training.data import Split, load_data, split_indices
 from training.shapes import CLASSES, draw_shapes
 
-from conftest import ROOT
+from processes import processes
 
 transforms = pytest.importorskip("torchvision.transforms")
 functional = pytest.importorskip("torchvision.transforms.v2.functional")
@@ -449,33 +447,32 @@ def test_a_host_that_does_not_deliver_is_one_error_and_leaves_nothing_behind(
     gc.collect()  # here, where the warning of it is ignored
 
 
+def download(settings, data_dir, both_ready, shapes):
+    """Be a process that downloads CIFAR-10 and sends the shape of the images."""
+    from torchvision.datasets import CIFAR10
+
+    for name, value in settings.items():
+        setattr(CIFAR10, name, value)
+    both_ready.wait(60)
+    shapes.put(data.read_cifar10(data_dir)["train_images"].shape)
+
+
 def test_two_processes_that_download_at_once_both_get_the_data(official_archive, tmp_path):
     from torchvision.datasets import CIFAR10
 
-    settings = {
-        name: getattr(CIFAR10, name) for name in ("train_list", "test_list", "meta", "tgz_md5")
-    }
-    serve = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE) | {"text": True}
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(subprocess.Popen(serve, cwd=official_archive.parent, **pipes))
-        stack.callback(server.terminate)
-        port = re.search(r"port (\d+)", server.stdout.readline())[1]
-        settings["url"] = f"http://127.0.0.1:{port}/{official_archive.name}"
-        code = (
-            "import json, sys; from pathlib import Path; from training import data\n"
-            "from torchvision.datasets import CIFAR10\n"
-            "for name, value in json.loads(sys.argv[1]).items(): setattr(CIFAR10, name, value)\n"
-            "print('ready', flush=True); input()\n"
-            "print(data.read_cifar10(Path(sys.argv[2]))['train_images'].shape)"
-        )
-        command = [sys.executable, "-c", code, json.dumps(settings), tmp_path / "data"]
-        both = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
+    names = ("train_list", "test_list", "meta", "tgz_md5")
+    settings = {name: getattr(CIFAR10, name) for name in names}
+    serve = functools.partial(SimpleHTTPRequestHandler, directory=official_archive.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings["url"] = f"http://127.0.0.1:{server.server_port}/{official_archive.name}"
+        both_ready, shapes = processes.Barrier(2), processes.SimpleQueue()
+        arguments = (settings, tmp_path / "data", both_ready, shapes)
+        both = [processes.Process(target=download, args=arguments) for _ in range(2)]
         for process in both:
-            assert process.stdout.readline() == "ready\n"
+            process.start()
         for process in both:
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        answers = [process.communicate()[0] for process in both]
-    assert answers == ["(50, 32, 32, 3)\n"] * 2
-    assert [path.name for path in (tmp_path / "data").iterdir()] == [CIFAR10.base_folder]
+            process.join()
+        server.shutdown()
+    assert [process.exitcode for process in both] == [0, 0]
+    assert [shapes.get() for _ in both] == [(50, 32, 32, 3)] * 2

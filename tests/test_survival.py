@@ -59,7 +59,8 @@ kills, 200 full disks, 20 of each signal and 2,400 wrong files (ten minutes on 2
 32 the test split chooses nothing
     test_other_test_images_change_nothing_but_the_test
 33 importing does nothing visible
-    test_importing_does_nothing_visible_and_what_is_submitted_is_quick
+    test_importing_does_nothing_visible
+    test_importing_a_file_in_a_fresh_interpreter_does_nothing_visible
 """
 
 import contextlib
@@ -71,14 +72,11 @@ import math
 import multiprocessing
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from multiprocessing import forkserver
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,46 +88,14 @@ import main
 import training.run
 from training import checkpoint
 
-from conftest import ROOT, own_forkserver, without_times
+from conftest import ROOT, without_times
+from processes import processes, run_main
 
 FULL = os.environ.get("SURVIVAL") == "full"
-KILLS = 200 if FULL else 8
-FULL_DISKS = 200 if FULL else 3
-SIGNALS_OF_EACH = 20 if FULL else 3
+KILLS = 200 if FULL else 4
+FULL_DISKS = 200 if FULL else 2
+SIGNALS_OF_EACH = 20 if FULL else 2
 WRONG_FILES = 1200 if FULL else 75  # of each kind
-
-processes = multiprocessing.get_context("forkserver")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    """One process that imports everything, once, and is forked for each run.
-
-    The optimizers of torch would import ``torch._dynamo`` when the first of them is made.
-    """
-    with own_forkserver(), pytest.MonkeyPatch.context() as patch:
-        processes.set_forkserver_preload(["test_survival", "torch._dynamo"])
-        patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'tests'}")
-        forkserver.ensure_running()
-        yield
-
-
-def run_main(arguments, output, memory=None):
-    """Be main.py, in a process of its own.
-
-    Args:
-        arguments: of the command line.
-        output: file to which all that is printed is appended.
-        memory: bytes that the process may take beyond those it has.
-    """
-    with open(output, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)  # threads would not survive the fork
-    if memory is not None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
-    sys.exit(main.main([str(argument) for argument in arguments]))
 
 
 def start(arguments, output, **options):
@@ -243,7 +209,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact(
 
 
 def fill(path, rest):
-    """Fill the disk on which ``path`` lies, but for some bytes."""
+    """Fill the disk of ``path``, except for some bytes."""
     with path.open("wb", buffering=0) as file:
         try:
             while True:
@@ -695,25 +661,10 @@ def test_other_test_images_change_nothing_but_the_test(small_run, small_npz, tmp
     assert all(torch.equal(best[name], other[name]) for name in best)
 
 
-def test_importing_does_nothing_visible_and_what_is_submitted_is_quick(tmp_path):
-    """The modules in turn; of the submitted ones the best of five times counts."""
-    code = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-import torch, matplotlib.figure, matplotlib.ticker
-submitted, seconds = ["mlp", "resnet18", "mlpmixer", "utils"], []
-for _ in range(5):
-    for name in submitted:
-        sys.modules.pop(name, None)
-    started = time.perf_counter()
-    for name in submitted:
-        __import__(name)
-    seconds.append(time.perf_counter() - started)
-import main, training.mistakes
-assert min(seconds) < 0.1, seconds
-"""
-    command = [sys.executable, "-c", code, ROOT]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def test_importing_does_nothing_visible(tmp_path):
+    command = [sys.executable, "-c", "import main, training.mistakes, training.board"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert list(tmp_path.iterdir()) == []
 
