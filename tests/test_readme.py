@@ -116,6 +116,7 @@ def smaller(command):
     return f"{command} {SMALLER.get(name, '')}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", RUN)
 def test_every_command_of_the_readme_does_what_it_says(command, project):
     """In the order of the pages: later commands use what earlier ones have left."""
@@ -127,6 +128,7 @@ def test_every_command_of_the_readme_does_what_it_says(command, project):
         assert (project / line).exists()
 
 
+@pytest.mark.slow
 def test_the_first_training_works_as_the_first_screen_says_it(project):
     """Without the installation, which CI does with the same words."""
     (command,) = [command for command in COMMANDS if command.endswith("--data shapes")]
@@ -154,6 +156,7 @@ def without_numbers(text):
     return re.sub(r"\s+", " ", re.sub(r"[\d,.]*\d", "N", text)).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first, commands",
     [
