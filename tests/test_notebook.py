@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from IPython.display import Image
 from nbclient import NotebookClient
 
 from grader.cifar10 import manifest
@@ -66,6 +69,22 @@ def pictures(notebook):
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
     ]
+
+
+def test_the_cells_run_one_after_the_other(small_npz, tmp_path, monkeypatch, capsys):
+    """In this process and without Jupyter; the slow tests execute the notebook itself."""
+    shown = []
+    stand_in = SimpleNamespace(run_line_magic=lambda *_: None, system=shown.append)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.chdir(tmp_path)
+    scope = {"get_ipython": lambda: stand_in}
+    for cell in read_notebook(**SMALL, data=str(small_npz)).cells:
+        if cell.cell_type == "code":
+            exec(TransformerManager().transform_cell(cell.source), scope)
+    assert len(re.findall(TRAINED, capsys.readouterr().out)) == 4
+    test, *images = shown
+    assert test == "{sys.executable} test.py"
+    assert len(images) == 4 + 1 + 4 and {type(image) for image in images} == {Image}
 
 
 @SLOW
