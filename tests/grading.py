@@ -21,10 +21,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from grader.engine import load_assignment
+
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py")
 SOLUTION = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
-NUMBER_OF_CASES = 35
+NUMBER_OF_CASES = len(load_assignment("cifar10").cases)
 POINTS = 45
 # A case of each file that takes little time.
 QUICK = {
@@ -260,6 +262,18 @@ def sample(items: Sequence[Any], number: int) -> list[Any]:
     ]
 
 
+def by_hand(name: str) -> dict[tuple[str, str], str]:
+    """Return solution.py with each of the typical mistakes, by problem and description."""
+    mistakes = importlib.import_module(f"grader.{name}.mutants").BY_HAND["solution.py"]
+    source = (ROOT / name / "solution.py").read_text(encoding="utf-8")
+    return {
+        (problems.split()[0], what): edit(source, (old, new))
+        for problems, texts in mistakes.items()
+        for old, changes in texts.items()
+        for what, new in changes.items()
+    }
+
+
 # Run in a process of its own, because the grader forks.
 _GRADE_MUTANTS = """
 import sys
@@ -342,6 +356,5 @@ def make_spoilt(graded: Callable[..., Graded]) -> Callable[..., str]:
     return spoilt
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
+if __name__ == "__main__":  # with the project's folder in PYTHONPATH
     print(json.dumps([grade_folder(**request) for request in json.loads(sys.argv[1])]))

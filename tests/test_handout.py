@@ -147,18 +147,20 @@ def test_in_the_handout_every_test_fails_with_the_message_of_its_own_problem(han
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test")
     }
     reports = re.findall(r"^ERROR: (\w+)\.test_\w+\n(.*?)(?=^=====|\Z)", output, re.M | re.S)
-    assert len(reports) == 45 and output.endswith("\nFAILED (errors=45)\n")
+    assert f"\nRan {len(reports)} tests in " in output
+    assert reports and output.endswith(f"\nFAILED (errors={len(reports)})\n")
     for test, report in reports:
         problem = re.search(r"^NotImplementedError: Problem (\d\.\d): \w.*$", report, re.M)
         assert problem and problem[1] in tests[test], f"{test}: {report}"
 
 
+@pytest.mark.slow
 def test_with_the_four_files_of_the_solution_every_test_passes(handout, tmp_path):
     shutil.copytree(handout, tmp_path / "cifar10")
     for name in manifest.SUBMITTED:
         shutil.copy(ROOT / name, tmp_path / "cifar10")
     output = run(tmp_path / "cifar10", "test.py").stderr
-    assert re.search(r"^Ran 45 tests in .*\n\nOK$", output, re.M), output
+    assert re.search(r"^Ran \d+ tests in .*\n\nOK$", output, re.M), output
 
 
 def test_every_module_of_the_handout_can_be_imported_and_main_has_help(handout):
@@ -230,7 +232,7 @@ def secrets():
 
 def test_no_line_of_the_solution_is_in_the_handout(archive):
     hidden = secrets()
-    assert len(hidden) > 120 and "return torch.relu(out + self.shortcut(x))" in hidden
+    assert "return torch.relu(out + self.shortcut(x))" in hidden
     with zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             lines = {line.strip() for line in opened.read(name).decode().splitlines()}
@@ -287,7 +289,7 @@ def changed_manifest(**changes):
     ("entries", "message"),
     [
         ({"Linear.backward": ("1.1", "go back")}, "Linear.backward"),
-        ({"Linea.forward": ("1.1", "go on")}, "Linea.forward"),
+        ({"Linea.forward": ("1.1", "fill in")}, "Linea.forward"),
         ({"Linear": ("1.1", "a class")}, "Linear does not name"),
         ({"Linear.forward": ("1.1", "fill in", ("nn.Conv2d",))}, "Linear.forward .* nn.Conv2d"),
     ],

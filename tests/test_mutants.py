@@ -86,6 +86,7 @@ def test_there_are_mutants_of_every_graded_function(assignment, mutants):
     assert {mutant.problem for mutant in mutants if mutant.by_hand} == problems
 
 
+@pytest.mark.slow
 def test_the_mutants_are_the_same_every_time(assignment, mutants):
     assert make_mutants(assignment) == mutants
 

@@ -24,6 +24,7 @@ from conftest import ROOT
 from oracles import (
     agree,
     agree_forward_and_backward,
+    agree_in_distribution,
     count_parameters,
     draw,
     normal_cdf,
@@ -31,7 +32,6 @@ from oracles import (
     stir,
     uniform_cdf,
 )
-from oracles import agree_in_distribution as agree_in_law
 
 SINGLE = {**os.environ, "OMP_NUM_THREADS": "1"}
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
@@ -394,15 +394,15 @@ def test_resnet18_has_its_parameters_and_filters():
 
 
 @pytest.mark.parametrize("name", solution.INITIALIZATIONS)
-def test_blocks_are_initialised_by_the_law_of_the_papers(name):
+def test_blocks_are_initialised_by_the_distribution_of_the_papers(name):
     """A correct program fails once in 1e9 fresh seeds for each of four weights."""
     torch.manual_seed(0)
     model = solution.ResNet18("relu", name)
-    law = uniform_cdf if name == "xavier_uniform" else normal_cdf
+    cdf = uniform_cdf if name == "xavier_uniform" else normal_cdf
     for block, fan_in, fan_out in ((model.layer1[1], 576, 576), (model.layer2[0], 576, 1152)):
         for convolution, ins in ((block.conv1, fan_in), (block.conv2, fan_out)):
             fans = ins if name == "kaiming_normal" else ins + fan_out
-            agree_in_law(convolution.weight, law(2 / fans))
+            agree_in_distribution(convolution.weight, cdf(2 / fans))
 
 
 def small_problem(number=22):
@@ -539,16 +539,16 @@ def test_the_script_trains_draws_and_keeps_what_is_there(small_npz, tmp_path, ca
         (["--data", "shapes", "--device", "abacus"], "--device abacus cannot be used"),
     ],
 )
-def test_a_mistake_is_said_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+def test_a_mistake_is_reported_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
         status = solution.main(arguments)
     except SystemExit as ended:
         status = ended.code
-    said = capsys.readouterr()
-    assert (status, said.out) == (2, "")
-    assert said.err.startswith("solution.py: error: ") and message in said.err
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert (status, printed.out) == (2, "")
+    assert printed.err.startswith("solution.py: error: ") and message in printed.err
+    assert printed.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -580,14 +580,15 @@ def handout(tmp_path_factory):
 
 def test_the_students_tests_pass_on_the_solution():
     done = run(ROOT / "numpy_networks", "test.py")
-    assert re.search(r"^Ran 27 tests in .*\n\nOK$", done.stderr, re.M), done.stderr
+    assert re.search(r"^Ran \d+ tests in .*\n\nOK$", done.stderr, re.M), done.stderr
 
 
 def test_in_the_handout_every_test_fails_with_the_message_of_its_own_problem(handout):
     done = run(handout, "test.py")
     reports = re.findall(r"^ERROR: (\w+)\.test_\w+\n(.*?)(?=^=====|\Z)", done.stderr, re.M | re.S)
-    assert len(reports) == 27 and done.stderr.endswith("\nFAILED (errors=27)\n"), done.stderr
     source = (handout / "test.py").read_text(encoding="utf-8")
+    assert f"\nRan {len(reports)} tests in " in done.stderr
+    assert reports and done.stderr.endswith(f"\nFAILED (errors={len(reports)})\n")
     problems = dict(re.findall(r'^class (Test\w+)\(Problem\):\n    """(.*)"""', source, re.M))
     for test, report in reports:
         problem = re.search(r"^NotImplementedError: Problem (\d\.\d): \w.*$", report, re.M)
@@ -619,6 +620,7 @@ def test_nothing_that_students_write_is_in_the_handout(handout):
     assert text.count("raise NotImplementedError(") == len(manifest.BLANKS["solution.py"])
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_a_table_and_writes_json(tmp_path):
     done = run(
         ROOT, "-m", "benchmarks", "numpy_layers", "--repeats", "1", "--json", tmp_path / "b.json"
@@ -626,6 +628,6 @@ def test_the_benchmark_prints_a_table_and_writes_json(tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"^convolution +float64 +both .* \d+\.\d\d$", done.stdout, re.M)
     results = json.loads((tmp_path / "b.json").read_text())
-    assert len(results["rows"]) == 12 and len(results["loops"]) == 4
+    assert results["rows"] and results["loops"]
     done = run(ROOT, "-m", "benchmarks", "numpy_layers", "--repeats", "0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

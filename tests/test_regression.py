@@ -427,7 +427,7 @@ def test_cifar10_has_the_values_of_the_pipeline_of_torchvision(official_cifar10)
     assert torch.equal(ours, torch.cat([images for images, _ in expected]))
 
 
-def test_cifar10_that_cannot_be_had_is_one_error(official_cifar10, tmp_path, capsys):
+def test_cifar10_that_is_not_available_is_one_error(official_cifar10, tmp_path, capsys):
     (tmp_path / "data" / official_cifar10.base_folder / "test_batch").write_bytes(b"damaged")
     assert solution.main(["--epochs", "1"]) == 2
     error = capsys.readouterr().err
@@ -435,7 +435,7 @@ def test_cifar10_that_cannot_be_had_is_one_error(official_cifar10, tmp_path, cap
     assert error.count("\n") == 1 and "shapes" in error and ".npz" in error
 
 
-@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("beside", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_reader_of_other_data_is_found_beside_the_file_or_above_it(beside, small_npz, tmp_path):
     folder = tmp_path / "regression"
     folder.mkdir()
@@ -483,7 +483,7 @@ def random_numbers():
 
 def test_the_students_tests_pass_on_the_solution():
     ended = run("regression/test.py")
-    assert re.search(r"^Ran 24 tests in .*\n\nOK$", ended.stderr, re.M), ended.stderr
+    assert re.search(r"^Ran \d+ tests in .*\n\nOK$", ended.stderr, re.M), ended.stderr
 
 
 def test_the_program_trains_and_writes_logs_and_a_figure(small_npz, tmp_path, capsys):
