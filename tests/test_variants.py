@@ -48,7 +48,11 @@ def test_a_right_submission_has_full_marks(name, graded):
     assert report.passed == set(cases), report.table
 
 
+@pytest.mark.slow
 def test_a_submission_on_the_course_s_own_template_has_full_marks(graded):
-    """It refuses a single hidden layer, ignores drop_path, and draws nothing."""
+    """It refuses a single hidden layer, ignores drop_path, and draws nothing.
+
+    Two of its files are among the fast ones, with tabs.
+    """
     report = graded(STARTER)
     assert report.score == POINTS, report.table
