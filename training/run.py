@@ -28,20 +28,9 @@ from utils import seed_experiment
 # Arguments that may change when a run resumes: they do not affect the weights, or they name
 # something (a file, a device) that is compared by its content or may differ.
 FREE_ARGUMENTS = {
-    "compile",
-    "data",
-    "data_dir",
-    "device",
-    "epochs",
-    "logdir",
-    "model_config",
-    "overwrite",
-    "precision",
-    "print_every",
-    "resume",
-    "tensorboard",
-    "visualize",
-}
+    "compile", "data", "data_dir", "device", "epochs", "logdir", "model_config", "overwrite",
+    "precision", "print_every", "resume", "tensorboard", "visualize",
+}  # fmt: skip
 
 
 @dataclass
@@ -92,6 +81,48 @@ class Run:
             steps = f" and {self.progress.steps} steps" if self.progress.steps > 0 else ""
             lines.append(f"resuming after epoch {self.epoch}{steps}")
         return "\n".join(lines)
+
+    def finish_epoch(
+        self, trained: tuple[float, float, float], validated: tuple[float, float, float]
+    ) -> None:
+        """Record and write what ``train`` and ``evaluate`` returned, and the weights."""
+        results = self.results
+        is_best = validated[1] > max(results["valid_accs"], default=-1.0)
+        for split, measured in (("train", trained), ("valid", validated)):
+            for quantity, value in zip(("losses", "accs", "seconds"), measured):
+                results[f"{split}_{quantity}"].append(value)
+        results["learning_rates"].append(self.progress.learning_rate)
+        self.epoch, self.progress = self.epoch + 1, Progress()
+        if is_best:
+            results["best_epoch"] = self.epoch
+            weights = self.model.state_dict()
+            self.best = {name: value.cpu().clone() for name, value in weights.items()}
+        self.save_checkpoint()
+        if is_best:
+            self.save_best()
+        self.save_results()
+        if self.board is not None:
+            board.add_epoch(self.board, results, self.epoch)
+
+    def describe_epoch(self) -> str:
+        """Return the line for the terminal after an epoch; a star marks the best one yet."""
+        last = {key: self.results[key][-1] for key in HISTORY if key != "best_epoch"}
+        return (
+            f"epoch {self.epoch:>3}/{self.args.epochs}  "
+            f"train loss {last['train_losses']:.3f} acc {last['train_accs']:.3f}  "
+            f"valid loss {last['valid_losses']:.3f} acc {last['valid_accs']:.3f}  "
+            f"{last['train_seconds']:5.1f} s{'  *' * (self.results['best_epoch'] == self.epoch)}"
+        )
+
+    def describe_results(self) -> str:
+        """Return two lines for the terminal at the end."""
+        results, best = self.results, self.results["best_epoch"]
+        return (
+            f"best validation accuracy {results['valid_accs'][best - 1]:.4f} in epoch {best}, "
+            f"test accuracy of its weights {results['test_acc']:.4f}\n"
+            f"{sum(results['train_seconds']):.1f} s of training; "
+            f"results.json, best_model.pt and checkpoint.pt are in {self.args.logdir}"
+        )
 
     def save_checkpoint(self) -> None:
         """Write everything that ``setup`` needs to resume.
