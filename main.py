@@ -193,7 +193,10 @@ def draw(run: Run) -> list[Path]:
     """Draw the curves and the first layer into the run's folder; return all figures there."""
     generate_plots([run.logdir], [run.args.model], run.logdir)
     if callable(visualize := getattr(run.model, "visualize", None)):
-        visualize(run.logdir)
+        try:
+            visualize(run.logdir)
+        except NotImplementedError as error:  # the training before it counts
+            print(f"the first layer is not drawn: {error}")
     if run.args.model == "mlpmixer":
         units.draw_pairs(run.model, run.logdir, trained_on=run.results["data"]["name"])
     figures = sorted(run.logdir.glob("*.png"))

@@ -182,7 +182,9 @@ def setup(args: argparse.Namespace, network: type[nn.Module] | None = None) -> R
     data = load_data(args.data, args.data_dir)
     _check_fit(data, config_path, config, args)
 
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = model.to(device)
+    if device.type != "mps":  # where the gradients of batch norm are wrong (pytorch #175189)
+        model = model.to(memory_format=torch.channels_last)
     if args.compile:
         model.compile()
     train_split = data.train.first(args.subset or len(data.train))
@@ -327,5 +329,6 @@ def build_scheduler(
     if args.scheduler == "cosine":
         return CosineAnnealingLR(optimizer, T_max=steps)
     if args.scheduler == "onecycle":
-        return OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps)
+        # By default PyTorch would also cycle the momentum, and replace --momentum.
+        return OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps, cycle_momentum=False)
     return None
