@@ -245,6 +245,9 @@ def _explain(error: Exception, run: Run | None) -> int:
         return report("main.py", f"stopped: {reason(error)}{_advice(run)}", 1)
     if isinstance(error, (Diverged, NotImplementedError)):
         return report("main.py", f"stopped: {error}", 1)
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        first_line = str(error).partition("\n")[0]
+        return report("main.py", f"stopped: --compile does not work here: {first_line}", 1)
     raise error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -163,6 +164,16 @@ def test_a_diverging_run_says_so_and_what_to_try(small_run, capsys, tmp_path):
     error = capsys.readouterr().err
     assert error.startswith("main.py: stopped: the loss is")
     assert all(part in error for part in ("epoch 1", "step", "lr 1e+30", "--lr"))
+
+
+@pytest.mark.slow
+def test_compiling_without_a_compiler_is_one_line(small_run, tmp_path):
+    command = [sys.executable, ROOT / "main.py", *small_run, "--compile"]
+    environment = os.environ | {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("main.py: stopped: --compile does not work here: ")
+    assert done.stderr.count("\n") == 1
 
 
 # ---------------------------------------------------------------------------- what is printed
