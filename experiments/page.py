@@ -102,21 +102,15 @@ class Page:
         if len(ranked) < 2:
             return
         by_mean = itertools.groupby(ranked, lambda g: round(g.best("valid_accs").mean, 9))
-        places = [list(tied) for _, tied in by_mean]
-        named = zip(
-            (f"{start} best validation accuracy", "the second best", "the lowest"),
-            [*places[:2], *places[2:][-1:]],
-        )
-        parts = [
-            f"{name} is {tied[0].best('valid_accs'):.1%}, with "
-            + " and ".join(words.format(group.label) for group in tied)
-            for name, tied in named
-        ]
-        if len(places[0]) == 1:
-            parts[0] += f" (test {ranked[0].value('test_acc'):.1%})"
-            if len(places[1]) == 1:
-                parts.append(_describe_lead(*ranked[:2]))
-        self.say(f"{'; '.join(parts)}.")
+        first, *others = [list(tied) for _, tied in by_mean]
+        text = f"{start} best validation accuracy is {_place(first, words)}"
+        if len(first) == 1:
+            text += f" (test {first[0].value('test_acc'):.1%})"
+        for name, tied in zip(("second best", "lowest"), [*others[:1], *others[1:][-1:]]):
+            text += f"; the {name} is {_place(tied, words)}"
+        if others and len(first) == len(others[0]) == 1:
+            text += f". {_describe_lead(*ranked[:2])}"
+        self.say(f"{text}.")
 
     def say_diverged(self, groups: Groups, words: str = "{}") -> None:
         """State which groups diverged, and with how many seeds."""
@@ -189,16 +183,26 @@ class Page:
         return "\n\n".join(parts)
 
 
+def _place(tied: Sequence[Group], words: str) -> str:
+    """Return the validation accuracy of groups with the same mean, and their names."""
+    accuracy = tied[0].best("valid_accs")
+    *labels, last = [group.label for group in tied]
+    if not labels:
+        return f"{accuracy:.1%}, with {words.format(last)}"
+    return f"{accuracy.mean:.1%}, with {words.format(', '.join(labels) + ' and ' + last)}"
+
+
 def _describe_lead(best: Group, second: Group) -> str:
     """Return how consistent the difference between two groups is over their seeds."""
     lead = Spread(tuple(100 * difference for difference in best.lead(second)))
     number = len(lead.values)
     if number < 2:
-        return "one seed each cannot show how much of this is due to chance"
+        return "A single seed cannot show how much of the difference is due to chance"
     positive = sum(difference > 0 for difference in lead.values)
     return (
-        f"the first two differ by {lead:.1f} points for the same seed (mean and standard deviation "
-        f"of {number} paired differences), and {positive} of the {number} differences are positive"
+        f"For the same seed, the first two differ by {lead:.1f} points (mean and standard "
+        f"deviation of {number} paired differences); the first is higher for {positive} of the "
+        f"{number} seeds"
     )
 
 

@@ -64,7 +64,7 @@ def report(page, groups):
     ratios = {}
     for group in groups:
         names, steps, norms = read_norms(group.runs[0].folder)
-        title = f"{page.title} {group.label}"
+        title = f"Gradient norms of {group.label}"
         page.add_figure(
             figures.draw_norms(title, groups.of_one, names, steps, norms),
             group.label,
