@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.execute import Executor, Local, run_all
+from experiments.groups import read_groups
 from experiments.plan import (
     QUICK,
     Experiment,
@@ -19,6 +21,7 @@ from experiments.plan import (
     reduce_data,
     remember,
 )
+from experiments.report import write_report
 from experiments.wanted import runs_wanted
 from training import interrupt
 from training.arguments import (
@@ -33,13 +36,14 @@ from training.arguments import (
 )
 from training.data import load_data
 
+PROGRAM = "python -m experiments"
 FIRST_SEED = 42
 
 
 def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
-        prog="python -m experiments",
+        prog=PROGRAM,
         description="The experiments of the reports: train, draw, write.",
         epilog="example: python -m experiments run nonlinearity --seeds 3 && "
         "python -m experiments report",
@@ -115,15 +119,15 @@ def main(argv: list[str] | None = None) -> int:
         with interrupt.raised():
             return {"list": _list, "run": _run, "report": _report}[args.command](args)
     except interrupt.Interrupted as interruption:
-        message = f"stopped by {interruption}; the same command resumes"
-        return report("experiments", message, interruption.status)
+        message = f"stopped by {interruption}; the same command resumes the runs"
+        return report(PROGRAM, message, interruption.status)
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "submitit", "typst"):
             raise
         install = "pip install -r experiments/requirements.txt"
-        return report("experiments", f"{error.name} is missing: {install}")
+        return report(PROGRAM, f"{error.name} is missing: {install}")
     except (OSError, ValueError) as error:
-        return report("experiments", reason(error))
+        return report(PROGRAM, reason(error))
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -138,15 +142,13 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from experiments.execute import Executor, Local, run_all
-
     experiments = choose(args.names)
     settings = _settings(args)
     _check_data(experiments, settings)
     remember(experiments, settings)
     do: Executor
     if args.cluster:
-        from experiments.cluster import Cluster
+        from experiments.cluster import Cluster  # only clusters need submitit
 
         do = Cluster(settings, args.jobs, args.partition, args.time, args.gpus)
     else:
@@ -194,8 +196,6 @@ def _check_data(experiments: Sequence[Experiment], settings: Settings) -> None:
 
 def _print_table(experiments: Sequence[Experiment], settings: Settings) -> None:
     """Print the results, one line per group."""
-    from experiments.groups import read_groups
-
     for experiment in experiments:
         print(f"\n{experiment.name}: {experiment.question}")
         for group in read_groups(experiment, settings, runs_wanted(experiment, settings)):
@@ -203,8 +203,6 @@ def _print_table(experiments: Sequence[Experiment], settings: Settings) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from experiments.report import write_report
-
     settings = recall(args.output)
     chosen = choose(args.names or ["all"])
     asked = [(one, settings[one.name]) for one in chosen if one.name in settings]

@@ -33,7 +33,7 @@ from experiments.plan import (
 )
 from experiments.wanted import runs_wanted
 from training import checkpoint, interrupt
-from training.results import FINISHED, read_results
+from training.results import FINISHED, TRAINED, read_results
 
 LOG = "log.txt"  # the output of a run, in its folder
 PATIENCE = 60  # seconds to wait for a folder that a process which is about to end has locked
@@ -95,9 +95,9 @@ def perform(task: Task) -> None:
         while True:
             try:
                 if task.run is None:
-                    from experiments import search
+                    from experiments import search  # only searches need Optuna
 
-                    search.work(experiment, task.settings, task.worker)
+                    search.work(experiment, task.settings)
                 else:
                     train = getattr(experiment.module, "train", classify.train)
                     train(task.run, task.settings)
@@ -171,9 +171,9 @@ def run_all(
 class Clock:
     """Prints a line for each task and estimates the time left."""
 
-    def __init__(self, tasks: Sequence[Task], width: int = 79):
+    def __init__(self, tasks: Sequence[Task]):
         self._weights = {task.title: task.weight for task in tasks}
-        self._number, self._width = len(tasks), width
+        self._number = len(tasks)
         self._started, self._finished, self._done = time.monotonic(), 0, 0.0
         self._live = sys.stderr.isatty()
 
@@ -191,7 +191,7 @@ class Clock:
         if self._live:
             names = ", ".join(f"{task.title} ({_share(task):.0%})" for task in running)
             line = f"{self._finished}/{self._number} done, {self.left(running)}: {names}"
-            print(f"\r{line[: self._width]:{self._width}}", end="", file=sys.stderr, flush=True)
+            print(f"\r{line[:79]:79}", end="", file=sys.stderr, flush=True)
 
     def finish(
         self, task: Task, seconds: float, error: str | None, running: Sequence[Task]
@@ -200,7 +200,7 @@ class Clock:
         self._finished += 1
         self._done += self._weights[task.title]
         if self._live:
-            print(f"\r{'':{self._width}}\r", end="", file=sys.stderr)
+            print(f"\r{'':79}\r", end="", file=sys.stderr)
         head = f"{self._finished:>{len(str(self._number))}}/{self._number}"
         result = f"failed: {error}" if error else f"{_duration(seconds)}, {_result(task)}"
         print(f"{head}  {task.title}\n{'':{len(head)}}  {result}; {self.left(running)}", flush=True)
@@ -217,11 +217,11 @@ def _share(task: Task) -> float:
 def _result(task: Task) -> str:
     """Return the result of a task in a few words."""
     results = _results_so_far(task.run) if task.run is not None else {}
-    if results.get("best_epoch") and "valid_accs" in results:
-        return f"validation accuracy {results['valid_accs'][results['best_epoch'] - 1]:.3f}"
-    if results.get("test_mae"):
+    if results.get(FINISHED) != TRAINED:
+        return results.get(FINISHED, "done")[:50]
+    if "test_mae" in results:
         return f"test MAE {results['test_mae'][-1]:.3f}"
-    return "done" if task.run is None else results.get(FINISHED, "")[:50]
+    return f"validation accuracy {max(results['valid_accs']):.3f}"
 
 
 def _results_so_far(run: Run) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def winner(experiment: Experiment, settings: Settings) -> dict[str, list[Run]]:
     return {"best": [make_run(experiment, changes, settings, seed) for seed in settings.seeds]}
 
 
-def work(experiment: Experiment, settings: Settings, worker: int) -> None:
+def work(experiment: Experiment, settings: Settings) -> None:
     """Take part in a search until it has all of its trials.
 
     Raises:

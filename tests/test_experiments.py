@@ -218,7 +218,7 @@ def test_importing_all_experiments_changes_nothing_and_needs_no_optional_package
         "from training import config\n"
         f"for name in {OPTIONAL}: sys.modules[name] = None\n"
         "before = dict(config.MODELS), torch.get_num_threads()\n"
-        "import experiments.__main__, experiments.execute, experiments.report\n"
+        "import experiments.__main__\n"
         "assert experiments.__main__.main(['list']) == 0\n"
         "assert (config.MODELS, torch.get_num_threads()) == before\n"
     )
@@ -292,9 +292,10 @@ def test_the_folder_is_unlocked_however_a_regression_ends(tiny, tmp_path):
 def test_a_killed_run_ends_as_if_it_had_not_been(name, epochs, tiny, tmp_path):
     """SIGKILL for the parent, in the middle; its children write a checkpoint and end."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert command(arguments(name, tiny, whole, "--epochs", epochs)) == 0
+    shorter = ("--epochs", epochs, "--subset", "30")
+    assert command(arguments(name, tiny, whole, *shorter)) == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments", *arguments(name, tiny, killed, "--epochs", epochs)],
+        [sys.executable, "-m", "experiments", *arguments(name, tiny, killed, *shorter)],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -305,7 +306,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(name, epochs, tiny, tmp_path):
     process.kill()
     process.communicate()
     assert results_below(killed) != results_below(whole)
-    assert command(arguments(name, tiny, killed, "--epochs", epochs)) == 0
+    assert command(arguments(name, tiny, killed, *shorter)) == 0
     assert results_below(killed) == results_below(whole)
     if name == "gradient_flow":
         assert norms_below(killed) == norms_below(whole)
@@ -411,7 +412,7 @@ def test_a_search_gives_up_the_trial_of_a_killed_worker_and_has_a_winner(
     killed = subprocess.Popen(["true"])
     killed.wait()
     study.ask().set_user_attr("process", [socket.gethostname(), killed.pid])
-    search.work(experiment, settings, worker=0)
+    search.work(experiment, settings)
     states = [trial.state.name for trial in study.trials]
     assert states == ["FAIL", "COMPLETE", "COMPLETE"]
     (winner,) = runs_wanted(experiment, settings)["best"]
@@ -433,7 +434,7 @@ def test_two_workers_share_a_search_and_a_killed_one_loses_its_own_trial_only(
     settings = plan.Settings(output=str(tmp_path), data=str(tiny), trials=5)
     study = search.open_study(experiment, settings)
     running = optuna.trial.TrialState.RUNNING
-    workers = [work_in_a_process(settings, number) for number in range(2)]
+    workers = [work_in_a_process(settings) for _ in range(2)]
     deadline = time.monotonic() + 120
     while not (started := [t for t in study.get_trials(states=(running,)) if t.last_step]):
         assert time.monotonic() < deadline
@@ -454,7 +455,7 @@ def test_two_workers_share_a_search_and_a_killed_one_loses_its_own_trial_only(
     assert any(changes.items() <= winner.items() for changes in best)
 
 
-def work_in_a_process(settings, number):
+def work_in_a_process(settings):
     """Start a worker for a search among mixers that train in a second or two."""
     code = (
         "from experiments import plan, search\n"
@@ -463,7 +464,7 @@ def work_in_a_process(settings, number):
         "question.suggest = lambda trial: {**suggest(trial), **small}\n"
         "question.TRIAL_EPOCHS = 20\n"
         f"settings = plan.{settings!r}\n"
-        f"search.work(plan.load_experiments()['best_mlpmixer'], settings, {number})\n"
+        "search.work(plan.load_experiments()['best_mlpmixer'], settings)\n"
     )
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
 
@@ -652,9 +653,9 @@ def test_what_is_not_installed_is_named(name, done, tiny, tmp_path, monkeypatch,
     }[name]
     (output / "best_mlpmixer").mkdir(parents=True)
     assert command(words) == 2
-    assert capsys.readouterr().err == (
-        f"experiments: error: {name} is missing: pip install -r experiments/requirements.txt\n"
-    )
+    error = capsys.readouterr().err
+    install = "pip install -r experiments/requirements.txt"
+    assert error == f"python -m experiments: error: {name} is missing: {install}\n"
 
 
 # ------------------------------------------------------------------------------- all at once
