@@ -45,7 +45,7 @@ def say_ranking(page: Page, groups: Groups, words: str = "{}") -> None:
     difference = constant - ranked[0].last("test_mae").mean
     parts = [f"{g.last('test_mae'):.3f} with {words.format(g.label)}" for g in ranked]
     page.say(
-        f"The test MAE after the last epoch, from the lowest: {'; '.join(parts)}. The lowest is "
+        f"After the last epoch, the test MAE is {'; '.join(parts)}. The lowest is "
         f"{abs(difference):.2f} {'below' if difference > 0 else 'above'} the {constant:.2f} of the "
         "best constant prediction."
     )

@@ -35,5 +35,5 @@ def report(page, groups):
         "dashed line, both are equal.",
     )
     page.table(groups, "token, channel width")
-    page.say_best(groups, "the pair {} (token, channel width)")
+    page.say_best(groups, "token and channel widths of {}")
     page.say_gap(groups)
