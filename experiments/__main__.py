@@ -28,6 +28,7 @@ from training.arguments import (
     Parser,
     add_data,
     add_device,
+    add_number,
     add_subset,
     count,
     positive_int,
@@ -67,32 +68,21 @@ def make_parser() -> Parser:
     add_data(what)
     run.set_defaults(data=None)  # a preset has another default
     add_subset(what)
-    what.add_argument(
-        "--epochs", type=positive_int, metavar="N", help="default: each experiment's own"
-    )
-    what.add_argument(
-        "--seeds",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help=f"train each run N times, with the seeds from {FIRST_SEED}; default: 1",
-    )
-    what.add_argument("--trials", type=positive_int, metavar="N", help="of a search; default: 20")
+    add_number(what, "--epochs", positive_int, None, "default: each experiment's own")
+    words = f"train each run N times, with the seeds from {FIRST_SEED}"
+    add_number(what, "--seeds", positive_int, 1, words)
+    add_number(what, "--trials", positive_int, None, "of a search; default: 20")
     where = run.add_argument_group("where")
     add_device(where)
-    where.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="runs at once; default: 1"
-    )
+    add_number(where, "--jobs", positive_int, 1, "runs at once")
     where.add_argument(
         "--cluster", choices=["slurm"], help="submit a job array, of which --jobs run at once"
     )
     where.add_argument(
         "--partition", metavar="NAME", help="of the cluster; default: the cluster's own"
     )
-    where.add_argument(
-        "--time", type=positive_int, default=180, metavar="MINUTES", help="of a job; default: 180"
-    )
-    where.add_argument("--gpus", type=count, default=1, metavar="N", help="per job; default: 1")
+    add_number(where, "--time", positive_int, 180, "of a job", metavar="MINUTES")
+    add_number(where, "--gpus", count, 1, "per job")
     _add_output(run)
 
     write = commands.add_parser(

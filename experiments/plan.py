@@ -97,24 +97,10 @@ class Experiment:
 
 # The order of the report follows the assignment sheets.
 ORDER = (
-    "nonlinearity",
-    "learning_rate",
-    "patch_size",
-    "batch_size",
-    "weight_decay",
-    "optimizer",
-    "embed_dim",
-    "best_resnet18",
-    "best_mlpmixer",
-    "mixer_width",
-    "gradient_flow",
-    "resnet_grid",
-    "feature_maps",
-    "mlp_vs_resnet",
-    "regression_lr",
-    "regression_cnn",
-    "regression_depth_width",
-)
+    "nonlinearity", "learning_rate", "patch_size", "batch_size", "weight_decay", "optimizer",
+    "embed_dim", "best_resnet18", "best_mlpmixer", "mixer_width", "gradient_flow", "resnet_grid",
+    "feature_maps", "mlp_vs_resnet", "regression_lr", "regression_cnn", "regression_depth_width",
+)  # fmt: skip
 
 
 def load_experiments() -> dict[str, Experiment]:

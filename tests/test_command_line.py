@@ -198,7 +198,7 @@ def test_the_help_names_every_flag_of_the_course_with_its_default(capsys):
     words = " ".join(capsys.readouterr().out.split())
     for flag, default in {
         "--batch_size": "128", "--model": "mlp", "--epochs": "15", "--optimizer": "adamw",
-        "--lr": "1e-3", "--momentum": "0.9", "--weight_decay": "5e-4", "--seed": "42",
+        "--lr": "0.001", "--momentum": "0.9", "--weight_decay": "0.0005", "--seed": "42",
         "--print_every": "80", "--device": "auto",
     }.items():  # fmt: skip
         assert f"default: {default}" in words.split(f" {flag} ")[1].split(" --")[0], flag

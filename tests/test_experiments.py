@@ -42,17 +42,10 @@ from regression.solution import count_parameters
 from training import interrupt
 from training.data import load_data
 
-from conftest import ROOT, own_forkserver
+from conftest import ROOT
 
 TIMES = ("train_seconds", "valid_seconds")
 OPTIONAL = ("optuna", "typst", "submitit")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    """The process that is forked for each run."""
-    with own_forkserver():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -203,13 +203,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 _ARRAYS = (
-    "train_images",
-    "train_labels",
-    "test_images",
-    "test_labels",
-    "val_images",
-    "val_labels",
-)
+    "train_images", "train_labels", "test_images", "test_labels", "val_images", "val_labels",
+)  # fmt: skip
 
 
 def _check_part(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -57,7 +57,7 @@ class Run:
     optimizer: Optimizer
     scheduler: LRScheduler | None
     fingerprint: dict[str, Any]
-    results: dict[str, Any]
+    results: dict[str, Any] = field(default_factory=dict)
     lock: FileLock | None = None
     epoch: int = 0
     progress: Progress = field(default_factory=Progress)
@@ -99,7 +99,7 @@ class Run:
             self.best = {name: value.cpu().clone() for name, value in weights.items()}
         self.save_checkpoint()
         if is_best:
-            self.save_best()
+            save(self.logdir / checkpoint.BEST_MODEL, self.best)
         self.save_results()
         if self.board is not None:
             board.add_epoch(self.board, results, self.epoch)
@@ -146,10 +146,6 @@ class Run:
     def save_results(self) -> None:
         """Write ``results.json``."""
         write_json(self.logdir / RESULTS, self.results)
-
-    def save_best(self) -> None:
-        """Write ``best_model.pt``."""
-        save(self.logdir / checkpoint.BEST_MODEL, self.best)
 
     def close(self) -> None:
         """Release the lock of the folder."""
@@ -201,8 +197,8 @@ def setup(args: argparse.Namespace, network: type[nn.Module] | None = None) -> R
         optimizer=optimizer,
         scheduler=build_scheduler(optimizer, args, steps=args.epochs * len(train_batches)),
         fingerprint=_fingerprint(args, config, data),
-        results=_first_results(args, device, precision, model, config, data, len(train_split)),
     )
+    run.results = _first_results(run, config, data)
     run.lock, resumes = checkpoint.open_folder(run.logdir, args.resume, args.overwrite)
     try:
         if resumes:
@@ -239,17 +235,9 @@ def _fingerprint(args: argparse.Namespace, config: dict[str, Any], data: DataSet
     return shaping | {"model_config": config, "data_sha256": data.sha256}
 
 
-def _first_results(
-    args: argparse.Namespace,
-    device: torch.device,
-    precision: Precision,
-    model: nn.Module,
-    config: dict[str, Any],
-    data: DataSet,
-    train_images: int,
-) -> dict[str, Any]:
+def _first_results(run: Run, config: dict[str, Any], data: DataSet) -> dict[str, Any]:
     """Return the content of ``results.json`` before the first epoch."""
-    name = data.name
+    args, name, train_images = run.args, data.name, len(run.train_batches.split)
     if train_images < len(data.train):
         name += f", {train_images:,} training images"
     return {
@@ -259,7 +247,7 @@ def _first_results(
         FINISHED: None,
         "model": args.model,
         "model_config": config,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "data": {
             "name": name,
             "sha256": data.sha256,
@@ -270,8 +258,8 @@ def _first_results(
         },
         "args": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
         "seed": args.seed,
-        "device": describe_device(device),
-        "precision": str(precision),
+        "device": describe_device(run.device),
+        "precision": str(run.precision),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -306,7 +294,7 @@ def _restore(run: Run) -> None:
     run.best = state["best"]
     run.results.update(state["history"])
     if run.epoch > 0:
-        run.save_best()
+        save(run.logdir / checkpoint.BEST_MODEL, run.best)
         run.save_results()
 
 
