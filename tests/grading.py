@@ -1,16 +1,21 @@
 """Grades submissions for the tests, in a process that has never computed anything.
 
-The grader forks, and what PyTorch has computed with does not survive that; pytest has computed
-much. As a program, with a request as its argument, it grades under another user or another Python.
+The grader forks, and PyTorch's threads do not survive a fork, so pytest's own process must not
+grade. As a program, with requests as its argument, it grades as another user or with another
+Python.
 """
 
 import atexit
+import importlib
 import json
 import multiprocessing
+import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +24,45 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py")
 SOLUTION = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
+NUMBER_OF_CASES = 35
+POINTS = 45
+# A case of each file that takes little time.
+QUICK = {
+    "mlp.py": "linear_is_the_affine_map",
+    "resnet18.py": "block_adds_its_input",
+    "mlpmixer.py": "mlp_of_the_mixer_is_two_layers",
+    "utils.py": "accuracy_is_a_fraction",
+}
+WRONG = "return right + 1"  # for in_forward
+# Attacks on the grader's own process.
+GRADER_REPLACED = """
+import gc, sys
+def forge(*arguments, **options):
+    return ""
+for name, module in list(sys.modules.items()):
+    if name.split(".")[0] == "grader":
+        for attribute in ("compare", "find_forbidden", "_close", "_examine", "conduct"):
+            if hasattr(module, attribute):
+                setattr(module, attribute, forge)
+        if hasattr(module, "_COMPARE"):
+            module._COMPARE.update(dict.fromkeys(module._COMPARE, forge))
+for thing in gc.get_objects():
+    if type(thing).__name__ in ("Trial", "Case", "Verdict", "Report"):
+        for attribute in ("record", "call", "differentiate", "_add"):
+            setattr(type(thing), attribute, forge)
+        if type(thing).__name__ == "Verdict":
+            thing.passed = True
+"""
+PARENT_KILLED = """
+import os, signal
+for aim in (lambda: os.kill(os.getppid(), signal.SIGKILL),
+            lambda: os.killpg(os.getpgid(os.getppid()), signal.SIGKILL),
+            lambda: os.kill(os.getppid(), signal.SIGSTOP)):
+    try:
+        aim()
+    except OSError:
+        pass
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +113,24 @@ def write_submission(folder: Path, files: Mapping[str, str | bytes]) -> Path:
     return folder
 
 
+def at_import(code: str, name: str = "mlp.py") -> str:
+    """Return a file of the solution with some code in front of it."""
+    return code.strip() + "\n" + SOLUTION[name]
+
+
+def in_forward(code: str, head: str = "") -> str:
+    """Return the solution's mlp.py with other code in Linear.forward, where ``right`` is right."""
+    own = "return nn.functional.linear(input, self.weight, self.bias)"
+    lines = ["right = nn.functional.linear(input, self.weight, self.bias)", *code.splitlines()]
+    return head + "\n" + edit(SOLUTION["mlp.py"], (own, "\n        ".join(lines)))
+
+
+def is_whole(results: Mapping[str, Any]) -> bool:
+    """Return whether results.json has every case, and the points of all of them together."""
+    tests = results["tests"]
+    return len(tests) == NUMBER_OF_CASES and sum(test["max_score"] for test in tests) == POINTS
+
+
 def grade_folder(
     submission: str,
     expected: str,
@@ -76,7 +138,6 @@ def grade_folder(
     cpu: int = 20,
     wall: float = 60.0,
     deadline: float = 480.0,
-    worker: int = 0,
     scratch: str | None = None,
     name: str = "cifar10",
 ) -> dict[str, Any]:
@@ -89,7 +150,6 @@ def grade_folder(
         cpu: seconds of computing for an import or a case.
         wall: seconds of waiting for an import or a case.
         deadline: seconds for all.
-        worker: number of the process among those that grade side by side.
         scratch: folder for the grader's temporary files.
         name: of the assignment.
     """
@@ -110,7 +170,6 @@ def grade_folder(
             Path(submission),
             Path(expected),
             deadline,
-            worker,
             on_progress=lambda report: results.write_gradescope(report, path),
         )
         tempfile.tempdir = None
@@ -139,16 +198,91 @@ def build_autograder(target: str, cases: Sequence[str] = (), name: str = "cifar1
 
 
 @cache
-def workers() -> ProcessPoolExecutor:
-    """Return two processes that were not forked from this one."""
-    pool = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+def _pool() -> ProcessPoolExecutor:
+    pool = ProcessPoolExecutor(
+        1,
+        mp_context=multiprocessing.get_context("spawn"),
+        # Imported by the first watched operation, which takes a second: once, not in every case.
+        initializer=importlib.import_module,
+        initargs=("torch._dynamo",),
+    )
     atexit.register(pool.shutdown, cancel_futures=True)
     return pool
 
 
-def submit(*arguments: Any, **options: Any) -> Future:
-    """Grade a folder in one of the two processes."""
-    return workers().submit(grade_folder, *arguments, **options)
+def elsewhere(function: Callable, *arguments: Any, **options: Any) -> Any:
+    """Call a function in a process that was not forked from this one and only grades."""
+    return _pool().submit(function, *arguments, **options).result()
+
+
+def grade(*arguments: Any, **options: Any) -> Graded:
+    """Grade a folder in that process; the arguments are those of ``grade_folder``."""
+    return read(elsewhere(grade_folder, *arguments, **options))
+
+
+def autograder_of(shared: Callable, name: str = "cifar10") -> Path:
+    """Return the zip file for Gradescope, which is built once per test run."""
+
+    def build(path):
+        elsewhere(build_autograder, str(path), name=name)
+
+    return shared(f"{name}-autograder.zip", build)
+
+
+def expected_of(shared: Callable, name: str = "cifar10") -> Path:
+    """Return the folder of the expected records, which are computed once per test run."""
+
+    def unpack(folder):
+        with zipfile.ZipFile(autograder_of(shared, name)) as archive:
+            archive.extractall(folder, [n for n in archive.namelist() if n.startswith("expected/")])
+
+    return shared(f"{name}-expected", unpack) / "expected"
+
+
+@cache
+def offset() -> int:
+    """Return where samples start: it changes with the commit. SAMPLE_OFFSET repeats a sample."""
+    if "SAMPLE_OFFSET" in os.environ:
+        return int(os.environ["SAMPLE_OFFSET"])
+    command = ["git", "rev-parse", "--short=6", "HEAD"]
+    try:
+        head = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    except OSError:  # no git
+        head = ""
+    return int(head or "0", 16)
+
+
+def sample(items: Sequence[Any], number: int) -> list[Any]:
+    """Return at most a number of items, evenly spread; which ones changes with the commit."""
+    number = min(number, len(items))
+    return [
+        items[(index * len(items) // number + offset()) % len(items)] for index in range(number)
+    ]
+
+
+# Run in a process of its own, because the grader forks.
+_GRADE_MUTANTS = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from grader import mutants
+from grader.engine import load_assignment
+from grading import sample
+
+make_mutants = mutants.make_mutants
+mutants.make_mutants = lambda assignment: sample(make_mutants(assignment), int(sys.argv[2]))
+raise SystemExit(mutants.run_mutants(load_assignment(sys.argv[1])))
+"""
+
+
+def check_mutants(name: str, number: int) -> None:
+    """Check that none of a sample of the mutants of an assignment is missed."""
+    command = [sys.executable, "-c", _GRADE_MUTANTS, name, str(number), str(ROOT / "tests")]
+    environment = os.environ | {"SAMPLE_OFFSET": str(offset())}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    report = f"with SAMPLE_OFFSET={offset()}:\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, report
+    caught, equivalent, missed = map(int, done.stdout.splitlines()[-1].split()[1:])
+    assert (caught + equivalent, missed) == (number, 0) and caught > 0, report
 
 
 def read(answer: Mapping[str, Any]) -> Graded:
@@ -173,6 +307,39 @@ def read(answer: Mapping[str, Any]) -> Graded:
     for line in answer["table"].splitlines():
         assert len(line) <= 80, line
     return Graded(results=results, **answer)
+
+
+def make_graded(expected: Path, folder: Path) -> Callable[..., Graded]:
+    """Return a function that grades the solution with other files in its place, None for no file.
+
+    Args:
+        expected: the folder of the expected records.
+        folder: an empty one, for the submission.
+    """
+
+    def graded(files, *cases, folder=folder / "submission", expected=expected, **options):
+        write_submission(folder, files)
+        return grade(str(folder), str(expected), cases, **options)
+
+    return graded
+
+
+def make_spoilt(graded: Callable[..., Graded]) -> Callable[..., str]:
+    """Return a function that grades one changed file and checks that another keeps its points.
+
+    By default on the quick case of the changed file, which has to fail. It returns the message of
+    the first case.
+    """
+
+    def spoilt(name, text, *cases, files=(), passes=False, others=None, **options):
+        others = others or {QUICK["mlp.py" if name == "utils.py" else "utils.py"]}
+        cases = cases or (QUICK[name],)
+        result = graded({name: text, **dict(files)}, *cases, *others, **options)
+        assert result.passed == others | (set(cases) if passes else set()), result.table
+        assert not any(verdict["staff"] for verdict in result.verdicts.values())
+        return result.message(cases[0])
+
+    return spoilt
 
 
 if __name__ == "__main__":

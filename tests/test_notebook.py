@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+from IPython.display import Image
 from nbclient import NotebookClient
 
 from grader.cifar10 import manifest
@@ -14,8 +17,9 @@ from grader.cifar10 import manifest
 from conftest import ROOT
 
 NOTEBOOK = ROOT / "main.ipynb"
+SLOW = pytest.mark.slow
 TRAINED = r"epoch +\d+/\d+  train loss"  # the line after an epoch; a bar was there before
-SMALL = {"data": "shapes", "epochs": 1, "batch_size": 512}
+SMALL = {"epochs": 1, "batch_size": 64}
 
 
 @pytest.fixture
@@ -67,8 +71,28 @@ def pictures(notebook):
     ]
 
 
-def test_the_notebook_runs_from_top_to_bottom_and_again_without_training_anything_twice(project):
-    notebook = read_notebook(**SMALL)
+def test_the_cells_run_one_after_the_other(small_npz, tmp_path, monkeypatch, capsys):
+    """In this process and without Jupyter; the slow tests execute the notebook itself."""
+    shown = []
+    stand_in = SimpleNamespace(run_line_magic=lambda *_: None, system=shown.append)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.chdir(tmp_path)
+    scope = {"get_ipython": lambda: stand_in}
+    for cell in read_notebook(**SMALL, data=str(small_npz)).cells:
+        if cell.cell_type == "code":
+            exec(TransformerManager().transform_cell(cell.source), scope)
+    assert len(re.findall(TRAINED, capsys.readouterr().out)) == 4
+    test, *images = shown
+    assert test == "{sys.executable} test.py"
+    assert len(images) == 4 + 1 + 4 and {type(image) for image in images} == {Image}
+
+
+@SLOW
+def test_the_notebook_runs_from_top_to_bottom_and_again_without_training_anything_twice(
+    project, small_npz
+):
+    small = SMALL | {"data": str(small_npz)}
+    notebook = read_notebook(**small)
     printed = execute(notebook, project)
     assert re.search(r"^OK", printed, re.MULTILINE)  # of the students' tests
     assert len(re.findall(TRAINED, printed)) == 4
@@ -76,7 +100,7 @@ def test_the_notebook_runs_from_top_to_bottom_and_again_without_training_anythin
     assert len(pictures(notebook)) == 4 + 1 + 4
     results = (project / "exps" / "mlp" / "results.json").read_bytes()
 
-    again = read_notebook(**SMALL)
+    again = read_notebook(**small)
     printed = execute(again, project)
     assert len(re.findall(TRAINED, printed)) == 0
     assert printed.count("resuming after epoch 1") == 4
@@ -84,16 +108,19 @@ def test_the_notebook_runs_from_top_to_bottom_and_again_without_training_anythin
     assert (project / "exps" / "mlp" / "results.json").read_bytes() == results
 
 
-def test_a_session_that_was_cut_off_goes_on_with_the_same_cell(project):
+@SLOW
+def test_a_session_that_was_cut_off_resumes_with_the_same_cell(project, small_npz):
     """The first session ends after two of four epochs: its notebook asks for no more."""
     for epochs in (2, 4):
-        notebook = to_the_training(read_notebook(**SMALL | {"epochs": epochs}))
+        small = SMALL | {"epochs": epochs, "data": str(small_npz)}
+        notebook = to_the_training(read_notebook(**small))
         printed = execute(notebook, project)
     assert "resuming after epoch 2" in printed
     results = json.loads((project / "exps" / "mlp" / "results.json").read_text())
     assert len(results["train_losses"]) == 4
 
 
+@SLOW
 def test_a_mistake_in_the_form_stops_the_notebook_at_the_training(project):
     notebook = to_the_training(read_notebook(**SMALL | {"data": "missing.npz"}))
     with pytest.raises(Exception, match="The training has not finished"):
@@ -104,6 +131,7 @@ def test_a_mistake_in_the_form_stops_the_notebook_at_the_training(project):
     assert red == "main.py: error: missing.npz: No such file or directory\n"
 
 
+@SLOW
 def test_on_colab_the_project_is_cloned_to_the_drive_and_the_images_stay_off_it(project, tmp_path):
     """With a stand-in for ``google.colab``, which is nowhere else: it only notes what it mounts."""
     for command in (["init"], ["add", "."], ["commit", "-m", "all"]):

@@ -1,12 +1,12 @@
 """The third assignment as students and staff have it: handout, points, right and wrong answers."""
 
 import ast
-import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from functools import cache
 
 import pytest
 
@@ -16,7 +16,7 @@ from grader.mutants import make_mutants
 from grader.regression import manifest
 
 from conftest import ROOT
-from grading import build_autograder, edit, read, submit, workers
+from grading import check_mutants, edit, expected_of, grade
 from regression_variants import CHECKED_LOSS, MLP, TEMPLATE, VARIANTS
 
 SOLUTION = (ROOT / "regression" / "solution.py").read_text(encoding="utf-8")
@@ -27,6 +27,7 @@ for _case in load_assignment("regression").cases:
     CASES[_case.problem].add(_case.name)
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
+SLOW = pytest.mark.slow
 
 # Mistakes: what they cost. All else is graded as if they were not there.
 WRONG = {
@@ -46,6 +47,17 @@ WRONG = {
         [("        if network_type not in NETWORKS:\n", "        if network_type:\n")],
     ),
 }
+
+# Of the right and the wrong submissions, those that the default run grades.
+FAST = {
+    *("named layers, each with a copy of the activation", "losses of torch, kept by the trainer"),
+    *("gradients by torch.autograd.grad", "evaluation that stays in its mode"),
+    *("activations from their formulas", "labels that broadcast", "a constructor that fails"),
+}
+
+
+def some_are_slow(names, fast):
+    return [name if name in fast else pytest.param(name, marks=SLOW) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -67,25 +79,25 @@ def handout(folder, archive):
 
 
 @pytest.fixture(scope="module")
-def reports(folder, handout):
-    """A report for each submission; two are graded at a time."""
-    target = str(folder / "autograder.zip")
-    workers().submit(build_autograder, target, name="regression").result()
-    with zipfile.ZipFile(target) as opened:
-        opened.extractall(folder / "autograder")
-    texts = {"the solution": SOLUTION, "the template": TEMPLATE}
-    texts["the handout"] = (handout / "solution.py").read_text(encoding="utf-8")
-    texts |= {name: edit(SOLUTION, *pairs) for name, pairs in VARIANTS.items()}
-    texts |= {name: edit(SOLUTION, *pairs) for name, (_, pairs) in WRONG.items()}
-    waiting = {}
-    for number, (name, text) in enumerate(texts.items()):
+def report(shared, folder, handout):
+    """A function that grades one of the submissions, once."""
+
+    @cache
+    def graded(name):
+        texts = {"the solution": SOLUTION, "the template": TEMPLATE}
+        texts["the handout"] = (handout / "solution.py").read_text(encoding="utf-8")
+        if name in VARIANTS:
+            text = edit(SOLUTION, *VARIANTS[name])
+        else:
+            text = edit(SOLUTION, *WRONG[name][1]) if name in WRONG else texts[name]
         cases = cases_of(text) if name in VARIANTS else ()
-        submission = folder / str(number)
+        submission = folder / name
         submission.mkdir()
         (submission / "solution.py").write_text(text, encoding="utf-8")
-        expected = str(folder / "autograder" / "expected")
-        waiting[name] = submit(str(submission), expected, cases, worker=number, name="regression")
-    return {name: read(future.result()) for name, future in waiting.items()}
+        expected = expected_of(shared, "regression")
+        return grade(str(submission), str(expected), cases, name="regression")
+
+    return graded
 
 
 def functions_of(source):
@@ -126,45 +138,45 @@ def test_the_points_are_those_of_the_sheet():
 
 
 @LINUX
-@pytest.mark.parametrize("name", ["the solution", "the template"])
-def test_a_right_submission_has_full_marks(reports, name):
-    assert reports[name].score == 25, reports[name].table
+@pytest.mark.parametrize("name", ["the solution", pytest.param("the template", marks=SLOW)])
+def test_a_right_submission_has_full_marks(report, name):
+    assert report(name).score == 25, report(name).table
 
 
 @LINUX
-@pytest.mark.parametrize("name", VARIANTS)
-def test_a_right_answer_written_differently_has_full_marks(reports, name):
+@pytest.mark.parametrize("name", some_are_slow(VARIANTS, FAST))
+def test_a_right_answer_written_differently_has_full_marks(report, name):
     """On the cases of what differs from the solution; the others are as for the solution."""
-    report = reports[name]
-    assert report.verdicts and report.passed == report.verdicts.keys(), report.table
+    graded = report(name)
+    assert graded.verdicts and graded.passed == graded.verdicts.keys(), graded.table
 
 
-def test_there_are_eight_variants_and_more():
+def test_the_variants_differ_from_the_solution_and_from_each_other():
     texts = {ast.dump(ast.parse(edit(SOLUTION, *pairs))) for pairs in VARIANTS.values()}
-    assert len(texts) == len(VARIANTS) >= 8 and ast.dump(ast.parse(SOLUTION)) not in texts
+    assert len(texts) == len(VARIANTS) and ast.dump(ast.parse(SOLUTION)) not in texts
 
 
 @LINUX
-def test_the_handout_has_no_points_and_each_case_says_what_is_not_written(reports):
-    report = reports["the handout"]
-    assert report.score == 0
+def test_the_handout_has_no_points_and_each_case_says_what_is_not_written(report):
+    graded = report("the handout")
+    assert graded.score == 0
     for problem, names in CASES.items():
         for name in names:
-            message = report.message(name)
+            message = graded.message(name)
             assert message.startswith(f"not implemented yet: Problem {problem}: "), message
 
 
 @LINUX
-@pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_costs_points_in_its_own_problem_only(reports, name):
+@pytest.mark.parametrize("name", some_are_slow(WRONG, FAST))
+def test_a_mistake_costs_points_in_its_own_problem_only(report, name):
     """A loss that fails leaves the steps and the evaluation gradable, and so on."""
-    lost = {problem for problem in PROBLEMS if not CASES[problem] <= reports[name].passed}
-    assert lost == set(WRONG[name][0]), reports[name].table
+    lost = {problem for problem in PROBLEMS if not CASES[problem] <= report(name).passed}
+    assert lost == set(WRONG[name][0]), report(name).table
 
 
 @LINUX
-def test_the_message_of_a_broadcast_names_the_numbers(reports):
-    message = reports["labels that broadcast"].message("loss_and_mae_are_means_over_the_batch")
+def test_the_message_of_a_broadcast_names_the_numbers(report):
+    message = report("labels that broadcast").message("loss_and_mae_are_means_over_the_batch")
     assert re.match(
         r"The loss of compute_loss_and_mae, 4 images, labels \(4,\) is \S+; exp", message
     )
@@ -178,10 +190,8 @@ def mutants():
     return make_mutants(load_assignment("regression"))
 
 
-def test_there_are_60_mutants_by_hand_and_some_of_every_function(mutants):
-    assert sum(mutant.by_hand for mutant in mutants) >= 60
+def test_there_are_mutants_of_every_problem_and_function(mutants):
     assert {mutant.problem for mutant in mutants if mutant.by_hand} == set(PROBLEMS)
-    assert "broadcast" in mutants[0].what
     for function in manifest.BLANKS["solution.py"]:
         assert any(mutant.what.startswith(f"{function}: ") for mutant in mutants), function
 
@@ -195,16 +205,11 @@ def test_every_mutant_differs_from_the_solution_and_from_the_others(mutants):
         seen[code] = mutant.what
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_sample_of_the_mutants_is_caught():
     """``python -m grader mutants regression`` grades all of them."""
-    command = (sys.executable, "-m", "grader", "mutants", "regression", "--sample", "4")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--jobs", "2"], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].split() == ["all", "4", "0", "0"]
+    check_mutants("regression", 10)
 
 
 # ------------------------------------------------------------------------------------- the handout
@@ -235,7 +240,7 @@ def test_no_line_of_the_solution_is_in_the_handout(archive):
     given = {line for number, line in enumerate(lines) if number not in hidden}
     # But for brackets and words that any code has.
     secret = {lines[number] for number in hidden if re.search(r"\w.*\W\w", lines[number])} - given
-    assert len(secret) > 35 and "self.optimizer.zero_grad()" in secret
+    assert "self.optimizer.zero_grad()" in secret
     with zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             text = opened.read(name).decode()
