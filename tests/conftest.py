@@ -107,7 +107,7 @@ def mount(tmp_path):
 
 @pytest.fixture
 def read_only(mount):
-    """A function that makes a mounted file system one to read only."""
+    """A function that makes a mounted file system read-only."""
 
     def remount(folder):
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)

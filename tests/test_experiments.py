@@ -462,7 +462,7 @@ def work_in_a_process(settings):
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-# ------------------------------------------------------------------------------- what is said
+# ------------------------------------------------------------------------------- messages
 
 
 def test_the_report_has_a_section_for_each_experiment(done):

@@ -428,7 +428,7 @@ def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(demanding_run,
 
 
 def assert_same(one, other, key=""):
-    """Compare nested structures bit for bit, but for the seconds."""
+    """Compare nested structures bit for bit, except for the seconds."""
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other), key
     elif isinstance(one, dict):
