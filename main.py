@@ -129,12 +129,12 @@ def fit_epoch(run: Run) -> None:
     Raises:
         Diverged, Interrupted, OSError: as ``fit``.
     """
-    args, results, progress, epoch = run.args, run.results, run.progress, run.epoch + 1
+    args, progress, epoch = run.args, run.progress, run.epoch + 1
     if progress.steps == 0:
         # Dropout, too, depends only on the seed and the epoch: a resumed run draws the same.
         seed_experiment(epoch_seed(args.seed, epoch))
         progress.learning_rate = run.optimizer.param_groups[0]["lr"]
-    measured = train(
+    trained = train(
         epoch,
         run.model,
         run.train_batches,
@@ -144,38 +144,13 @@ def fit_epoch(run: Run) -> None:
         precision=run.precision,
         progress=progress,
     )
-    train_loss, train_acc, train_seconds = measured
     if interrupt.pending() is None:
-        measured = evaluate(epoch, run.model, run.val_batches, args, precision=run.precision)
-        valid_loss, valid_acc, valid_seconds = measured
+        validated = evaluate(epoch, run.model, run.val_batches, args, precision=run.precision)
     if (interruption := interrupt.pending()) is not None:  # not all batches are in these numbers
         run.save_checkpoint()
         raise interruption
-    is_best = valid_acc > max(results["valid_accs"], default=-1.0)
-    results["train_losses"].append(train_loss)
-    results["train_accs"].append(train_acc)
-    results["train_seconds"].append(train_seconds)
-    results["valid_losses"].append(valid_loss)
-    results["valid_accs"].append(valid_acc)
-    results["valid_seconds"].append(valid_seconds)
-    results["learning_rates"].append(progress.learning_rate)
-    if is_best:
-        results["best_epoch"] = epoch
-        weights = run.model.state_dict()
-        run.best = {name: value.cpu().clone() for name, value in weights.items()}
-    run.epoch, run.progress = epoch, Progress()
-    run.save_checkpoint()
-    if is_best:
-        run.save_best()
-    run.save_results()
-    if run.board is not None:
-        board.add_epoch(run.board, results, epoch)
-    print(
-        f"epoch {epoch:>3}/{args.epochs}  train loss {train_loss:.3f} acc {train_acc:.3f}  "
-        f"valid loss {valid_loss:.3f} acc {valid_acc:.3f}  {train_seconds:5.1f} s"
-        f"{'  *' if is_best else ''}",
-        flush=True,
-    )
+    run.finish_epoch(trained, validated)
+    print(run.describe_epoch(), flush=True)
 
 
 def fit(run: Run) -> dict[str, Any]:
@@ -218,7 +193,10 @@ def draw(run: Run) -> list[Path]:
     """Draw the curves and the first layer into the run's folder; return all figures there."""
     generate_plots([run.logdir], [run.args.model], run.logdir)
     if callable(visualize := getattr(run.model, "visualize", None)):
-        visualize(run.logdir)
+        try:
+            visualize(run.logdir)
+        except NotImplementedError as error:  # the training before it counts
+            print(f"the first layer is not drawn: {error}")
     if run.args.model == "mlpmixer":
         units.draw_pairs(run.model, run.logdir, trained_on=run.results["data"]["name"])
     figures = sorted(run.logdir.glob("*.png"))
@@ -241,14 +219,8 @@ def main(argv: list[str] | None = None) -> int:
             run = setup(args)
             print(run.describe())
             with interrupt.held():
-                results = fit(run)
-            best = results["best_epoch"]
-            print(
-                f"best validation accuracy {results['valid_accs'][best - 1]:.4f} in epoch {best}, "
-                f"test accuracy of its weights {results['test_acc']:.4f}\n"
-                f"{sum(results['train_seconds']):.1f} s of training; "
-                f"results.json, best_model.pt and checkpoint.pt are in {args.logdir}"
-            )
+                fit(run)
+            print(run.describe_results())
             if args.visualize or args.tensorboard:
                 print(f"figures: {', '.join(path.name for path in draw(run))}")
         return 0
@@ -273,6 +245,9 @@ def _explain(error: Exception, run: Run | None) -> int:
         return report("main.py", f"stopped: {reason(error)}{_advice(run)}", 1)
     if isinstance(error, (Diverged, NotImplementedError)):
         return report("main.py", f"stopped: {error}", 1)
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        first_line = str(error).partition("\n")[0]
+        return report("main.py", f"stopped: --compile does not work here: {first_line}", 1)
     raise error
 
 

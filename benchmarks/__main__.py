@@ -18,7 +18,7 @@ import textwrap
 from pathlib import Path
 from types import ModuleType
 
-from training.arguments import Parser, positive_int, reason, report
+from training.arguments import Parser, add_number, positive_int, reason, report
 
 BENCHMARKS = {
     "training": "the time of an epoch and of its parts, and the memory, against the baseline",
@@ -58,13 +58,8 @@ def make_parser(name: str | None = None, benchmark: ModuleType | None = None) ->
 
 def _add_threads(parser: argparse.ArgumentParser, name: str) -> None:
     default = THREADS.get(name)
-    parser.add_argument(
-        "--threads",
-        type=positive_int,
-        default=default,
-        metavar="N",
-        help=f"of NumPy and PyTorch; default: {default or 'all cores'}",
-    )
+    words = "of NumPy and PyTorch" + ("" if default else "; default: all cores")
+    add_number(parser, "--threads", positive_int, default, words)
 
 
 def _new_file(text: str) -> Path:

@@ -20,7 +20,7 @@ from torch import nn
 
 import main
 from benchmarks import baseline, common
-from training.arguments import add_data, add_device, add_precision, count, positive_int
+from training.arguments import add_data, add_device, add_number, add_precision, count, positive_int
 from training.config import MODELS, build_model, default_path, read_config
 from training.data import DataSet, load_data
 from training.device import describe_device, pick_device
@@ -34,22 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this benchmark."""
     parser.epilog = "example: python -m benchmarks accuracy --epochs 10 --seeds 3 --data cifar10"
     parser.add_argument("--model", choices=list(MODELS), default="mlp", help="default: mlp")
-    parser.add_argument(
-        "--epochs", type=positive_int, default=10, metavar="N", help="of each run; default: 10"
-    )
-    parser.add_argument(
-        "--seeds",
-        type=positive_int,
-        default=3,
-        metavar="N",
-        help="runs of the baseline and of this project; default: 3",
-    )
-    parser.add_argument(
-        "--workers",
-        type=count,
-        metavar="N",
-        help="processes of the baseline's DataLoader; default: 2, on a GPU 4",
-    )
+    add_number(parser, "--epochs", positive_int, 10, "of each run")
+    add_number(parser, "--seeds", positive_int, 3, "runs of the baseline and of this project")
+    words = "processes of the baseline's DataLoader; default: 2, on a GPU 4"
+    add_number(parser, "--workers", count, None, words)
     add_data(parser)
     add_device(parser)
     add_precision(parser)

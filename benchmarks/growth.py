@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
-from training.arguments import add_data, add_device, add_precision, positive_int
+from training.arguments import add_data, add_device, add_number, add_precision, positive_int
 from training.batches import Batches
 from training.config import MODELS
 from training.device import describe_device, pick_device
@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="images per batch, with the largest of --images; default: 64 128 256 512 1024",
     )
-    parser.add_argument(
-        "--repeats", type=positive_int, default=3, metavar="N", help="of each epoch; default: 3"
-    )
+    add_number(parser, "--repeats", positive_int, 3, "of each epoch")
     add_data(parser, default="shapes")
     add_device(parser)
     add_precision(parser)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks import common
 from numpy_networks.solution import Convolution2dLayer, MaxPooling2dLayer
-from training.arguments import positive_int
+from training.arguments import add_number, positive_int
 
 IMAGES, UNITS, SIZE = 64, 64, 32
 IMAGES_OF_LOOPS = 2
@@ -30,9 +30,7 @@ Passes = dict[str, Callable[[], Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this benchmark."""
     parser.epilog = "example: python -m benchmarks numpy_layers --repeats 15 --threads 1"
-    parser.add_argument(
-        "--repeats", type=positive_int, default=15, metavar="N", help="of each pass; default: 15"
-    )
+    add_number(parser, "--repeats", positive_int, 15, "of each pass")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import baseline, common, hardware, memory
 from training import figures
-from training.arguments import add_data, add_device, add_precision, count, positive_int
+from training.arguments import add_data, add_device, add_number, add_precision, count, positive_int
 from training.config import MODELS, build_model, default_path, read_config
 from training.device import describe_device, pick_device
 from training.precision import PRECISIONS, Precision, pick_precision
@@ -49,28 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help=f"of {', '.join(MODELS)}; default: all",
     )
-    parser.add_argument(
-        "--images",
-        type=positive_int,
-        metavar="N",
-        help="training images per epoch; default: 45000, on a CPU "
-        + ", ".join(f"{name} {number}" for name, number in ON_CPU.items()),
-    )
-    parser.add_argument(
-        "--workers",
-        type=count,
-        nargs="+",
-        metavar="N",
-        help="processes of the baseline's DataLoaders, one loader per number; "
-        "default: 0 2, on a GPU 4",
-    )
-    parser.add_argument(
-        "--repeats",
-        type=positive_int,
-        default=5,
-        metavar="N",
-        help="of each measurement; default: 5",
-    )
+    on_cpu = ", ".join(f"{name} {number}" for name, number in ON_CPU.items())
+    words = f"training images per epoch; default: 45000, on a CPU {on_cpu}"
+    add_number(parser, "--images", positive_int, None, words)
+    words = "processes of the baseline's DataLoaders, one each; default: 0 2, on a GPU 4"
+    add_number(parser, "--workers", count, None, words, nargs="+")
+    add_number(parser, "--repeats", positive_int, 5, "of each measurement")
     add_data(parser, default="shapes")
     add_device(parser)
     add_precision(parser)

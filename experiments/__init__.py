@@ -1,20 +1,21 @@
-"""The experiments of the reports: each question of the three assignments is one file.
+"""The experiments of the reports: one file per question of the three assignments.
 
     python -m experiments list
     python -m experiments run nonlinearity learning_rate --seeds 3
     python -m experiments report
 
-A file in ``questions/`` defines one experiment, and its name is the experiment's:
+A file in ``questions/`` defines one experiment and names it:
 
-- its docstring: the question in a line, the problem that asks it, and what is done about it;
-- ``EPOCHS``: how long the runs train;
-- ``RUNS``: for each name in the legend what differs from the defaults of ``main.py`` and of the
+- its docstring: the question in one line, the problem that asks it, and the method;
+- ``EPOCHS``: of each run;
+- ``RUNS``: for each name in the legend, the differences from the defaults of ``main.py`` and of the
   model's configuration, such as ``{"model": "mlpmixer", "patch_size": 2, "lr": 1e-4}``;
-- ``report(page, groups)``: what the results look like on paper (``page.py``, ``groups.py``);
-- if its runs are not those of ``main.py``, ``train(run, settings)``: how one is done;
-- if the best settings have to be searched first, ``suggest(trial)`` (``search.py``).
+- ``report(page, groups)``: fills the section of the report (``page.py``, ``groups.py``);
+- ``NETWORKS``, if a model is none of ``main.py``: its name and its class;
+- ``train(run, settings)``, if runs are not trained as in ``main.py``;
+- ``suggest(trial)``, if the best settings are searched for first (``search.py``).
 
-The way of a run: ``plan.py`` gives it a folder, ``execute.py`` a process, ``classify.py`` (or
-``regress.py``) trains it, ``groups.py`` reads what it left. A run's folder is named after what
-differs from the defaults, so experiments that need the same run share it.
+``plan.py`` gives each run a folder, ``execute.py`` a process; ``classify.py`` or ``regress.py``
+trains it, and ``groups.py`` reads its results. The folder of a run is named after its differences
+from the defaults, so experiments that need the same run share it.
 """

@@ -8,29 +8,43 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.execute import Executor, Local, run_all
+from experiments.groups import read_groups
 from experiments.plan import (
     QUICK,
     Experiment,
     Settings,
     choose,
     load_experiments,
-    read_results,
+    read_finished,
     recall,
     reduce_data,
     remember,
-    runs_of,
 )
+from experiments.report import write_report
+from experiments.wanted import runs_wanted
 from training import interrupt
-from training.arguments import Parser, positive_int
+from training.arguments import (
+    Parser,
+    add_data,
+    add_device,
+    add_number,
+    add_subset,
+    count,
+    positive_int,
+    reason,
+    report,
+)
 from training.data import load_data
 
+PROGRAM = "python -m experiments"
 FIRST_SEED = 42
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     parser = Parser(
-        prog="python -m experiments",
+        prog=PROGRAM,
         description="The experiments of the reports: train, draw, write.",
         epilog="example: python -m experiments run nonlinearity --seeds 3 && "
         "python -m experiments report",
@@ -40,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser(
         "run",
-        help="train what is not trained yet",
+        help="train the runs that are not finished",
         epilog="example: python -m experiments run learning_rate patch_size --seeds 3 --jobs 2",
         allow_abbrev=False,
     )
@@ -49,50 +63,36 @@ def make_parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--preset",
         choices=["quick"],
-        help="quick: 300 images of shapes, 2 epochs, 3 trials; or of --data, and so on",
+        help="quick: 300 images of shapes, 2 epochs, 3 trials, unless set otherwise",
     )
-    what.add_argument("--data", metavar="SOURCE", help="as in main.py; default: cifar10")
-    what.add_argument(
-        "--data_dir", default="data", metavar="DIR", help="where cifar10 is kept; default: data"
-    )
-    what.add_argument(
-        "--subset", type=positive_int, metavar="N", help="train on N images only; default: all"
-    )
-    what.add_argument(
-        "--epochs", type=positive_int, metavar="N", help="default: each experiment's own"
-    )
-    what.add_argument(
-        "--seeds",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help=f"runs of everything, with the seeds from {FIRST_SEED} on; default: 1",
-    )
-    what.add_argument("--trials", type=positive_int, metavar="N", help="of a search; default: 20")
+    add_data(what)
+    run.set_defaults(data=None)  # a preset has another default
+    add_subset(what)
+    add_number(what, "--epochs", positive_int, None, "default: each experiment's own")
+    words = f"train each run N times, with the seeds from {FIRST_SEED}"
+    add_number(what, "--seeds", positive_int, 1, words)
+    add_number(what, "--trials", positive_int, None, "of a search; default: 20")
     where = run.add_argument_group("where")
-    where.add_argument("--device", default="auto", help="as in main.py; default: auto")
+    add_device(where)
+    add_number(where, "--jobs", positive_int, 1, "runs at once")
     where.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="runs at once; default: 1"
-    )
-    where.add_argument(
-        "--cluster", choices=["slurm"], help="submit a job array; --jobs bounds the jobs at once"
+        "--cluster", choices=["slurm"], help="submit a job array, of which --jobs run at once"
     )
     where.add_argument(
         "--partition", metavar="NAME", help="of the cluster; default: the cluster's own"
     )
-    where.add_argument(
-        "--time", type=positive_int, default=180, metavar="MINUTES", help="of a job; default: 180"
-    )
-    where.add_argument("--gpus", type=int, default=1, metavar="N", help="of a job; default: 1")
+    add_number(where, "--time", positive_int, 180, "of a job", metavar="MINUTES")
+    add_number(where, "--gpus", count, 1, "per job")
     _add_output(run)
 
-    report = commands.add_parser(
+    write = commands.add_parser(
         "report",
         help="write report.pdf and report.md",
         epilog="example: python -m experiments report learning_rate patch_size",
+        allow_abbrev=False,
     )
-    report.add_argument("names", nargs="*", metavar="NAME", help="default: all that were run")
-    _add_output(report)
+    write.add_argument("names", nargs="*", metavar="NAME", help="default: all that have been run")
+    _add_output(write)
     return parser
 
 
@@ -109,20 +109,15 @@ def main(argv: list[str] | None = None) -> int:
         with interrupt.raised():
             return {"list": _list, "run": _run, "report": _report}[args.command](args)
     except interrupt.Interrupted as interruption:
-        return _say(f"stopped by {interruption}; the same command goes on", interruption.status)
+        message = f"stopped by {interruption}; the same command resumes the runs"
+        return report(PROGRAM, message, interruption.status)
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "submitit", "typst"):
             raise
-        return _say(f"error: {error.name} is missing: pip install -r experiments/requirements.txt")
-    except OSError as error:
-        return _say(f"error: {error.filename}: {error.strerror}" if error.filename else str(error))
-    except ValueError as error:
-        return _say(f"error: {error}")
-
-
-def _say(message: str, status: int = 2) -> int:
-    print(f"experiments: {message}", file=sys.stderr)
-    return status
+        install = "pip install -r experiments/requirements.txt"
+        return report(PROGRAM, f"{error.name} is missing: {install}")
+    except (OSError, ValueError) as error:
+        return report(PROGRAM, reason(error))
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -137,15 +132,13 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from experiments.execute import Executor, Local, run_all
-
     experiments = choose(args.names)
     settings = _settings(args)
     _check_data(experiments, settings)
     remember(experiments, settings)
     do: Executor
     if args.cluster:
-        from experiments.cluster import Cluster
+        from experiments.cluster import Cluster  # only clusters need submitit
 
         do = Cluster(settings, args.jobs, args.partition, args.time, args.gpus)
     else:
@@ -159,7 +152,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    """Return what was asked for; what a preset says gives way to what the command line says."""
+    """Return the settings; the command line takes precedence over a preset."""
     preset = QUICK if args.preset else {}
     own = {
         key: value
@@ -177,41 +170,35 @@ def _settings(args: argparse.Namespace) -> Settings:
 
 
 def _check_data(experiments: Sequence[Experiment], settings: Settings) -> None:
-    """Raise ValueError if finished runs are on other images than those of ``--data`` now."""
+    """Raise ValueError if finished runs were trained on other images than those of ``--data``."""
     data = load_data(settings.data, settings.data_dir)
     if settings.subset and settings.subset > len(data.train):
         raise ValueError(f"--subset is {settings.subset}; {data.name} has {len(data.train)}")
     for experiment in experiments:
-        for run in (run for group in runs_of(experiment, settings).values() for run in group):
-            results = read_results(run)
+        for run in (run for group in runs_wanted(experiment, settings).values() for run in group):
+            results = read_finished(run)
             if results is not None and results["data"]["sha256"] != data.sha256:
                 raise ValueError(
-                    f"{run.folder} is of other images than {settings.data} has now; "
+                    f"{run.folder} was trained on other images than {settings.data} now holds; "
                     "choose another --output, or delete it"
                 )
 
 
 def _print_table(experiments: Sequence[Experiment], settings: Settings) -> None:
-    """Print what came out, a line a group."""
-    from experiments.groups import read_groups
-
+    """Print the results, one line per group."""
     for experiment in experiments:
         print(f"\n{experiment.name}: {experiment.question}")
-        for group in read_groups(experiment, settings):
+        for group in read_groups(experiment, settings, runs_wanted(experiment, settings)):
             print(f"  {group.label:<34.34}{group.summary}")
 
 
 def _report(args: argparse.Namespace) -> int:
-    from experiments.report import write_report
-
-    asked = recall(args.output)
+    settings = recall(args.output)
     chosen = choose(args.names or ["all"])
-    wanted = [
-        (experiment, asked[experiment.name]) for experiment in chosen if experiment.name in asked
-    ]
-    if not wanted:
+    asked = [(one, settings[one.name]) for one in chosen if one.name in settings]
+    if not asked:
         raise ValueError(f"{args.output} has no runs of these experiments: run them first")
-    for path in write_report(wanted, Path(args.output)):
+    for path in write_report(asked, Path(args.output)):
         print(path)
     return 0
 

@@ -1,6 +1,6 @@
-"""Do the runs as a job array of SLURM, through submitit.
+"""Execute the runs as a job array of SLURM, through submitit.
 
-A job that is preempted, out of time or lost with its node is queued again and goes on from its last
+A job that is preempted, out of time or lost with its node is queued again and resumes from its last
 checkpoint.
 """
 
@@ -17,14 +17,14 @@ from training import interrupt
 
 
 class Cluster:
-    """Does tasks as jobs of a cluster; see ``execute.run_all``.
+    """Performs tasks as jobs of a cluster; see ``execute.run_all``.
 
     Args:
-        settings: tell the folder of the jobs' logs, which all nodes must see.
-        jobs: how many at once.
+        settings: of the runs; all nodes must see the output folder.
+        jobs: number of jobs at once.
         partition: None for the cluster's default.
-        minutes: time limit of a job; a run that needs longer goes on in another.
-        gpus: of a job.
+        minutes: time limit of a job; a run that needs longer resumes in another.
+        gpus: per job.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class Cluster:
         )
 
     def __call__(self, tasks: Sequence[Task], outcome: Outcome) -> None:
-        """Submit the tasks and wait for them; if this process ends, the jobs go on."""
+        """Submit the tasks and wait for them; if this process ends, the jobs keep running."""
         clock = Clock(tasks)
         jobs = list(zip(tasks, self._executor.map_array(ClusterTask(), tasks)))
-        print(f"submitted {len(jobs)} jobs, from {jobs[0][1].job_id} on", flush=True)
+        print(f"submitted {len(jobs)} jobs, {jobs[0][1].job_id} is the first", flush=True)
         started = time.monotonic()
         while jobs:
             ended = [(task, job) for task, job in jobs if job.done()]
@@ -60,13 +60,13 @@ class Cluster:
 
 
 class ClusterTask(submitit.helpers.Checkpointable):
-    """What a job does; ``Checkpointable`` queues it again, with its task, when time is short."""
+    """The work of a job; ``Checkpointable`` queues it again, with its task, when time is short."""
 
     def __call__(self, task: Task) -> None:
         try:
             perform(task)
         except interrupt.Interrupted as interruption:
-            # The cluster takes the node away and will queue the job again; an exception here would
-            # be its result. The checkpoint is written.
+            # The checkpoint is written, and the cluster will queue the job again; an exception here
+            # would become its result.
             print(f"stopped by {interruption}", flush=True)
             os._exit(interruption.status)

@@ -1,7 +1,7 @@
-"""Do the runs: in processes of this machine, or as jobs of a cluster.
+"""Execute the runs, in processes of this machine or as jobs of a cluster.
 
-A run that is finished is not repeated, one that was interrupted goes on, and one that fails does
-not keep the others from being done.
+A finished run is not repeated, an interrupted one resumes, and one that fails does not stop the
+others.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection, context
 from multiprocessing.process import BaseProcess
@@ -28,23 +28,24 @@ from experiments.plan import (
     Run,
     Settings,
     load_experiments,
-    read_results,
-    runs_of,
+    make_run,
+    read_finished,
 )
+from experiments.wanted import runs_wanted
 from training import checkpoint, interrupt
-from training.results import read_results as read
+from training.results import FINISHED, TRAINED, read_results
 
-LOG = "log.txt"  # what a run prints, in its folder
-PATIENCE = 60  # seconds to wait for a folder that a process which is about to end still holds
+LOG = "log.txt"  # the output of a run, in its folder
+PATIENCE = 60  # seconds to wait for a folder that a process which is about to end has locked
 
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do in a process of its own: a run, or a share of a search.
+    """The work of one process: a run, or a share of a search.
 
     Attributes:
         experiment: its name.
-        run: what to train; None to take part in the search.
+        run: to train; None for a share of the search.
         worker: number of the worker in the search.
     """
 
@@ -67,24 +68,26 @@ class Task:
 
     @property
     def weight(self) -> float:
-        """About how long it takes, in the unit of ``Clock``: multiply-adds of all its images."""
+        """Roughly how long it takes, in the unit of ``Clock``: multiply-adds of all its images."""
         experiment = load_experiments()[self.experiment]
         count = getattr(experiment.module, "multiply_adds", classify.multiply_adds)
         if self.run is None:
-            changes: Mapping[str, Any] = {"model": experiment.module.MODEL}
+            changes = {"model": experiment.module.MODEL}
+            run = make_run(experiment, changes, self.settings, self.settings.seeds[0])
             epochs = self.settings.trials * experiment.module.TRIAL_EPOCHS
         else:
-            changes, epochs = self.run.changes, self.run.changes["epochs"]
+            run, epochs = self.run, self.run.changes["epochs"]
         images = self.settings.subset or 45_000
-        return 1e11 + count(changes) * images * epochs
+        return 1e11 + count(run) * images * epochs
 
 
 def perform(task: Task) -> None:
-    """Do a task in this process.
+    """Perform a task in this process.
 
     Raises:
-        Interrupted: a signal came; a checkpoint of the last step is there.
-        ValueError, OSError: as ``main.prepare``; or the folder is still in use after a minute.
+        Interrupted: a signal came; the last step is in the checkpoint.
+        ValueError, OSError: as ``training.run.setup``; or the folder is still in use after a
+            minute.
     """
     experiment = load_experiments()[task.experiment]
     deadline = time.monotonic() + PATIENCE
@@ -92,9 +95,9 @@ def perform(task: Task) -> None:
         while True:
             try:
                 if task.run is None:
-                    from experiments import search
+                    from experiments import search  # only searches need Optuna
 
-                    search.work(experiment, task.settings, task.worker)
+                    search.work(experiment, task.settings)
                 else:
                     train = getattr(experiment.module, "train", classify.train)
                     train(task.run, task.settings)
@@ -106,47 +109,40 @@ def perform(task: Task) -> None:
 
 
 def todo(experiments: Sequence[Experiment], settings: Settings, workers: int) -> list[Task]:
-    """Return what is not done yet; the winners of searches once these are over.
+    """Return the tasks that can be performed now: the winner of a search follows the search.
 
     Args:
-        experiments, settings: what was asked for.
+        experiments, settings: to perform.
         workers: of each search.
     """
     tasks: dict[Path, Task] = {}  # experiments share runs
     for experiment in experiments:
-        runs = runs_of(experiment, settings)
-        if experiment.is_search:
-            from experiments import search
-
-            if not search.is_over(experiment, settings):
-                shares = [
-                    Task(experiment.name, None, settings, worker) for worker in range(workers)
-                ]
-                tasks |= {share.folder / str(share.worker): share for share in shares}
-                continue
-            runs = search.winner(experiment, settings)
+        runs = runs_wanted(experiment, settings)
+        if experiment.is_search and not runs:
+            shares = [Task(experiment.name, None, settings, worker) for worker in range(workers)]
+            tasks |= {share.folder / str(share.worker): share for share in shares}
         for run in (run for group in runs.values() for run in group):
-            if read_results(run) is None:
+            if read_finished(run) is None:
                 tasks.setdefault(run.folder, Task(experiment.name, run, settings))
     return list(tasks.values())
 
 
 @dataclass
 class Outcome:
-    """What became of a number of tasks."""
+    """The tasks that have ended."""
 
     done: list[str] = field(default_factory=list)  # titles
-    failed: dict[str, str] = field(default_factory=dict)  # title: what was wrong
+    failed: dict[str, str] = field(default_factory=dict)  # title: error
 
     def note(self, task: Task, error: str | None) -> None:
-        """Note that a task has ended, and what was wrong, None if nothing."""
+        """Note that a task has ended, and its error, None if there was none."""
         if error is None:
             self.done.append(task.title)
         else:
             self.failed[task.title] = error
 
 
-# Does tasks and notes what became of them.
+# Performs tasks and notes their outcome.
 Executor = Callable[[list[Task], Outcome], None]
 
 
@@ -156,16 +152,16 @@ def run_all(
     do: Executor,
     workers: int,
 ) -> Outcome:
-    """Do all that is left to do, and then what follows from it.
+    """Perform all tasks that are left, and then those that they make possible.
 
     Args:
-        experiments, settings: what was asked for.
-        do: does tasks and notes what became of them: ``Local(...)`` or ``Cluster(...)``.
+        experiments, settings: to perform.
+        do: performs tasks and notes their outcome: ``Local(...)`` or ``Cluster(...)``.
         workers: of each search.
     """
     outcome = Outcome()
     while True:
-        ended = {*outcome.done, *outcome.failed}  # a search may still wait for another machine
+        ended = {*outcome.done, *outcome.failed}  # a search may wait for another machine
         tasks = [t for t in todo(experiments, settings, workers) if t.title not in ended]
         if not tasks:
             return outcome
@@ -173,16 +169,16 @@ def run_all(
 
 
 class Clock:
-    """Prints a line for each task, and how much time is left."""
+    """Prints a line for each task and estimates the time left."""
 
-    def __init__(self, tasks: Sequence[Task], width: int = 79):
+    def __init__(self, tasks: Sequence[Task]):
         self._weights = {task.title: task.weight for task in tasks}
-        self._number, self._width = len(tasks), width
+        self._number = len(tasks)
         self._started, self._finished, self._done = time.monotonic(), 0, 0.0
         self._live = sys.stderr.isatty()
 
     def left(self, running: Sequence[Task]) -> str:
-        """Return the time left in words, from the speed so far."""
+        """Return the time left in words, estimated from the speed so far."""
         part = sum(self._weights[t.title] * _share(t) for t in running)
         done = self._done + part
         if not done:
@@ -191,11 +187,11 @@ class Clock:
         return f"{_duration(seconds)} left"
 
     def show(self, running: Sequence[Task]) -> None:
-        """Show, in a terminal only, what is being done."""
+        """Show the running tasks, in a terminal only."""
         if self._live:
-            what = ", ".join(f"{task.title} ({_share(task):.0%})" for task in running)
-            line = f"{self._finished}/{self._number} done, {self.left(running)}: {what}"
-            print(f"\r{line[: self._width]:{self._width}}", end="", file=sys.stderr, flush=True)
+            names = ", ".join(f"{task.title} ({_share(task):.0%})" for task in running)
+            line = f"{self._finished}/{self._number} done, {self.left(running)}: {names}"
+            print(f"\r{line[:79]:79}", end="", file=sys.stderr, flush=True)
 
     def finish(
         self, task: Task, seconds: float, error: str | None, running: Sequence[Task]
@@ -204,34 +200,34 @@ class Clock:
         self._finished += 1
         self._done += self._weights[task.title]
         if self._live:
-            print(f"\r{'':{self._width}}\r", end="", file=sys.stderr)
+            print(f"\r{'':79}\r", end="", file=sys.stderr)
         head = f"{self._finished:>{len(str(self._number))}}/{self._number}"
         result = f"failed: {error}" if error else f"{_duration(seconds)}, {_result(task)}"
         print(f"{head}  {task.title}\n{'':{len(head)}}  {result}; {self.left(running)}", flush=True)
 
 
 def _share(task: Task) -> float:
-    """Return how much of a run is done, from its results so far."""
+    """Return the finished part of a run, as a fraction."""
     if task.run is None:
         return 0.0
-    results = _peek(task.run)
+    results = _results_so_far(task.run)
     return len(results.get("train_seconds", ())) / task.run.changes["epochs"]
 
 
 def _result(task: Task) -> str:
-    """Return in a few words what came out of a task."""
-    results = _peek(task.run) if task.run is not None else {}
-    if results.get("best_epoch") and "valid_accs" in results:
-        return f"validation accuracy {results['valid_accs'][results['best_epoch'] - 1]:.3f}"
-    if results.get("test_mae"):
+    """Return the result of a task in a few words."""
+    results = _results_so_far(task.run) if task.run is not None else {}
+    if results.get(FINISHED) != TRAINED:
+        return results.get(FINISHED, "done")[:50]
+    if "test_mae" in results:
         return f"test MAE {results['test_mae'][-1]:.3f}"
-    return "over" if task.run is None else results.get("finished", "")[:50]
+    return f"validation accuracy {max(results['valid_accs']):.3f}"
 
 
-def _peek(run: Run) -> dict[str, Any]:
-    """Return the results of a run that is still being done."""
+def _results_so_far(run: Run) -> dict[str, Any]:
+    """Return the results of a run that may still be training, {} if there are none yet."""
     with contextlib.suppress(OSError, ValueError):
-        return read(run.folder)
+        return read_results(run.folder)
     return {}
 
 
@@ -242,10 +238,10 @@ def _duration(seconds: float) -> str:
 
 
 class Local:
-    """Does tasks in processes of this machine.
+    """Performs tasks in processes of this machine.
 
     Args:
-        jobs: how many at once; they share the cores.
+        jobs: number of processes at once; they share the cores.
     """
 
     def __init__(self, jobs: int):
@@ -259,7 +255,7 @@ class Local:
             self._context = multiprocessing.get_context("spawn")
 
     def __call__(self, tasks: list[Task], outcome: Outcome) -> None:
-        """Do tasks; see ``run_all``."""
+        """Perform tasks; see ``run_all``."""
         clock, waiting = Clock(tasks), deque(tasks)
         running: dict[str, tuple[Task, BaseProcess, connection.Connection, float]] = {}  # by title
         threads = max(1, (os.cpu_count() or 1) // self.jobs)
@@ -294,7 +290,7 @@ class Local:
 
 
 def _error_of(process: BaseProcess, receiver: connection.Connection) -> str | None:
-    """Return what was wrong with a task, None if nothing."""
+    """Return the error of a task that has ended, None if there was none."""
     with contextlib.suppress(EOFError, OSError):
         if receiver.poll():
             return receiver.recv()
@@ -304,7 +300,7 @@ def _error_of(process: BaseProcess, receiver: connection.Connection) -> str | No
 
 
 def _child(task: Task, threads: int, sender: connection.Connection) -> None:
-    """Do a task and send what was wrong, None if nothing."""
+    """Perform a task and send its error, None if there was none."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -321,12 +317,12 @@ def _child(task: Task, threads: int, sender: connection.Connection) -> None:
         except Exception as problem:
             traceback.print_exc()
             error = f"{problem} (see {task.folder / LOG})"
-    with contextlib.suppress(OSError):  # the one that asked for it may be gone
+    with contextlib.suppress(OSError):  # the parent may be gone
         sender.send(error)
 
 
 def _end_with_parent() -> None:
-    """Ask this process to end when the one that started it is gone, however it went."""
+    """Ask this process to end when its parent is gone, even if that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,19 +1,19 @@
-"""The results of an experiment, as its report needs them."""
+"""The results of an experiment, in the form that its report needs."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.plan import Experiment, Run, Settings, read_results, runs_of
+from experiments.plan import Experiment, Run, Settings, read_finished
 from training.results import FINISHED
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number that was measured once a seed: mean and sample standard deviation.
+    """A number that was measured once per seed: mean and sample standard deviation.
 
     ``f"{spread:.1%}"`` is "56.1%" for one seed and "56.1% ± 0.3%" for several.
     """
@@ -22,22 +22,26 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.values))
+        return float(np.mean(self.values)) if self.values else math.nan
 
     @property
-    def deviation(self) -> float:
+    def standard_deviation(self) -> float:
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
     def __format__(self, form: str) -> str:
-        if len(self.values) == 0:
+        if not self.values:
             return "-"
         mean = format(self.mean, form)
-        return f"{mean} ± {format(self.deviation, form)}" if len(self.values) > 1 else mean
+        if len(self.values) == 1:
+            return mean
+        return f"{mean} ± {format(self.standard_deviation, form)}"
 
 
 @dataclass(frozen=True)
 class Group:
-    """The runs that differ in their seed alone.
+    """The finished runs that differ only in their seed.
+
+    If one of them diverged, the group has no accuracies: those of the others alone would be biased.
 
     Attributes:
         label: in the legend.
@@ -51,22 +55,17 @@ class Group:
 
     @property
     def summary(self) -> str:
-        """The result in a line, for the terminal."""
+        """The result in a few words, for the terminal."""
+        if self.diverged:
+            return f"diverged with {self.diverged} of {len(self.runs)} seeds"
         if "test_mae" in self.results[0]:
             return f"test MAE {self.last('test_mae'):.3f}"
-        if self.diverged:
-            return "diverged"
         return f"validation {self.best('valid_accs'):.1%}, test {self.value('test_acc'):.1%}"
 
     @property
-    def diverged(self) -> bool:
-        """Whether the loss of a run became infinite."""
-        return any(result[FINISHED].startswith("diverged") for result in self.results)
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the run with the first seed."""
-        return self.runs[0].folder
+    def diverged(self) -> int:
+        """Number of runs that diverged."""
+        return sum(result[FINISHED].startswith("diverged") for result in self.results)
 
     def curves(self, key: str) -> np.ndarray:
         """Return an entry of all ``results.json``: (seeds, epochs), NaN after a divergence."""
@@ -78,20 +77,31 @@ class Group:
 
     def best(self, key: str) -> Spread:
         """Return an entry in the epoch of the best validation accuracy."""
-        whole = [result for result in self.results if result["best_epoch"]]
-        return Spread(tuple(result[key][result["best_epoch"] - 1] for result in whole))
+        return Spread(tuple(r[key][r["best_epoch"] - 1] for r in self._trained))
 
     def last(self, key: str) -> Spread:
         """Return an entry in the last epoch."""
-        return Spread(tuple(result[key][-1] for result in self.results if result[key]))
+        return Spread(tuple(r[key][-1] for r in self._trained))
 
     def value(self, key: str) -> Spread:
         """Return an entry that is one number, such as "test_acc"."""
-        return Spread(tuple(r[key] for r in self.results if r.get(key) is not None))
+        return Spread(tuple(r[key] for r in self._trained))
+
+    @property
+    def _trained(self) -> Sequence[dict[str, Any]]:
+        return () if self.diverged else self.results
 
     def seconds(self, key: str = "train_seconds") -> Spread:
-        """Return the seconds of an epoch: the median of each run, as the first one is slower."""
+        """Return the seconds per epoch: the median of each run, as the first epoch is slower."""
         return Spread(tuple(float(np.median(r[key])) for r in self.results if r[key]))
+
+    def lead(self, other: "Group") -> list[float]:
+        """Return the paired differences of the best validation accuracies, for the common seeds."""
+        mine, theirs = (
+            {run.changes["seed"]: value for run, value in zip(g.runs, g.best("valid_accs").values)}
+            for g in (self, other)
+        )
+        return [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class Groups:
     """All finished runs of an experiment.
 
     Attributes:
-        experiment, settings: what was asked for.
+        experiment, settings: what was run.
         members: in the order of the experiment's ``RUNS``.
         missing: number of runs that are not finished.
     """
@@ -109,7 +119,7 @@ class Groups:
     members: Sequence[Group]
     missing: int
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Group]:
         return iter(self.members)
 
     def __len__(self) -> int:
@@ -118,32 +128,44 @@ class Groups:
     def __getitem__(self, label: str) -> Group:
         return next(group for group in self.members if group.label == label)
 
-    def ranked(self, key: str = "valid_accs") -> list[Group]:
-        """Return the groups that did not diverge, the best first by the mean of ``best(key)``."""
-        whole = [group for group in self.members if group.best(key).values]
-        return sorted(whole, key=lambda group: -group.best(key).mean)
+    def ranked(self) -> list[Group]:
+        """Return the groups without a diverged run, the best mean validation accuracy first."""
+        whole = [group for group in self.members if not group.diverged]
+        return sorted(whole, key=lambda group: -group.best("valid_accs").mean)
 
     @property
     def first(self) -> dict[str, Any]:
         """The results of the first run, for what all runs have in common."""
         return self.members[0].results[0]
 
+    @property
+    def of_all(self) -> str:
+        """Data, seeds and preset, for a figure of all seeds."""
+        number = len(self.settings.seeds)
+        return self._source(f"mean of {number} seeds" if number > 1 else "1 seed")
 
-def read_groups(experiment: Experiment, settings: Settings) -> Groups:
-    """Read what the runs of an experiment left.
+    @property
+    def of_one(self) -> str:
+        """Data, seed and preset, for a figure of the first run of each group."""
+        return self._source(f"seed {self.members[0].runs[0].changes['seed']}")
+
+    def _source(self, seeds: str) -> str:
+        preset = f", {self.settings.preset} preset" if self.settings.preset else ""
+        return f"{self.first['data']['name']}, {seeds}{preset}"
+
+
+def read_groups(
+    experiment: Experiment, settings: Settings, wanted: Mapping[str, Sequence[Run]]
+) -> Groups:
+    """Read the results of the runs of an experiment, those of ``wanted.runs_wanted``.
 
     Raises:
-        ValueError: a file is damaged, or the runs are on different images.
+        ValueError: a file is damaged.
     """
-    wanted = runs_of(experiment, settings)
-    if experiment.is_search:
-        from experiments.search import winner  # Optuna is needed for these only
-
-        wanted = winner(experiment, settings)
-    members, missing = [], 0
+    members, missing = [], 0 if wanted else 1
     for label, runs in wanted.items():
-        found = [(run, results) for run in runs if (results := read_results(run)) is not None]
+        found = [(run, results) for run in runs if (results := read_finished(run)) is not None]
         missing += len(runs) - len(found)
         if found:
             members.append(Group(label, *zip(*found)))
-    return Groups(experiment, settings, members, missing + (not wanted))
+    return Groups(experiment, settings, members, missing)

@@ -1,22 +1,22 @@
-"""The report: what an experiment says about its results, as Markdown and as a PDF.
+"""A section of the report: paragraphs, tables and figures, as Markdown and for the PDF.
 
-A ``Page`` collects paragraphs, tables and figures. Every number in a sentence is computed from the
-results.
+Every number in a sentence is computed from the results.
 """
 
+import itertools
 import json
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from experiments import figures
-from experiments.groups import Group, Groups
+from experiments.groups import Group, Groups, Spread
 
 CURVES_CAPTION = (
-    "Loss and accuracy over the epochs. Training values are means over the epoch, while the "
-    "weights change; validation values are of its end."
+    "Accuracy and loss per epoch. Training values are means over the epoch, while the weights "
+    "change; validation values are measured at its end."
 )
 
 
@@ -24,7 +24,7 @@ class Page:
     """One section of the report.
 
     Args:
-        name: of the experiment; the figures' files begin with it.
+        name: of the experiment; the names of its figures begin with it.
         title: heading.
         folder: of the report; figures go into ``figures/`` below it.
     """
@@ -33,14 +33,12 @@ class Page:
         self.name, self.title, self.folder = name, title, folder
         self._blocks: list[tuple] = []
 
-    # ------------------------------------------------------------------ what can be put on it
-
     def say(self, text: str) -> None:
-        """Add a paragraph; `code` stands between backquotes."""
+        """Add a paragraph, with code between backquotes."""
         self._blocks.append(("text", text))
 
     def add_table(self, header: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> None:
-        """Add a table; the first column is set to the left, the others to the right."""
+        """Add a table; the first column is aligned left, the others right."""
         self._blocks.append(("table", header, rows, caption))
 
     def add_figure(self, figure: Figure, what: str, caption: str) -> None:
@@ -51,45 +49,26 @@ class Page:
         self.add_picture(path, caption)
 
     def add_picture(self, path: Path, caption: str) -> None:
-        """Add a picture that is a file already, below the folder of the report."""
+        """Add an existing picture, by its path relative to the folder of the report."""
         self._blocks.append(("picture", path, caption))
 
-    # ------------------------------------------------------------------ what many need
-
     def curves(self, groups: Groups, legend: str | None = None) -> None:
-        """Draw loss and accuracy over the epochs."""
+        """Add the curves of accuracy and loss."""
         self.add_figure(figures.draw_curves(groups, self.title, legend), "curves", CURVES_CAPTION)
 
     def bars(self, groups: Groups, label: str) -> None:
-        """Draw the best validation accuracy of every group."""
-        caption = "The best validation accuracy over the epochs."
+        """Add a figure of the best validation accuracy of each group."""
+        caption = "The best validation accuracy of all epochs."
         self.add_figure(figures.draw_bars(groups, self.title, label), "accuracy", caption)
 
-    def heat_maps(self, groups: Groups, names, ticks: Sequence[str], x: str, y: str) -> None:
-        """Draw training and validation accuracy and their gap over two settings."""
-        figure = figures.draw_heat_maps(groups, names, ticks, self.title, x, y)
-        caption = (
-            "Accuracies in the epoch of the best validation accuracy, and the gap between them."
-        )
-        self.add_figure(figure, "gap", caption)
-
-    def train_against_valid(self, groups: Groups) -> None:
-        """Draw validation over training accuracy."""
-        figure = figures.draw_train_against_valid(groups, self.title)
-        caption = (
-            "Validation against training accuracy, in the epoch of the best validation accuracy; "
-            "on the dashed line both are equal."
-        )
-        self.add_figure(figure, "train-valid", caption)
-
     def table(self, groups: Groups, label: str) -> None:
-        """Add a row for each group: parameters, accuracies, time."""
+        """Add a table with one row per group: parameters, accuracies, time."""
         rows = [
             (
                 group.label,
                 f"{group.results[0]['parameters']:,}",
-                f"{group.best('train_accs'):.1%}" if group.best("train_accs").values else "-",
-                f"{group.best('valid_accs'):.1%}" if not group.diverged else "diverged",
+                f"{group.best('train_accs'):.1%}",
+                "diverged" if group.diverged else f"{group.best('valid_accs'):.1%}",
                 f"{group.best('valid_losses'):.4g}",
                 f"{group.value('test_acc'):.1%}",
                 f"{group.seconds():.2f}",
@@ -101,90 +80,67 @@ class Page:
             "test acc.", "s / epoch",
         )  # fmt: skip
         caption = (
-            "The epoch of the best validation accuracy: accuracies and loss in it, test accuracy "
-            "of its weights, and the median seconds an epoch trains."
+            "Accuracies and loss in the epoch of the best validation accuracy, test accuracy of "
+            "its weights, and median seconds of training per epoch."
         )
         self.add_table(header, rows, caption)
 
     def say_best(self, groups: Groups, words: str = "{}") -> None:
-        """Say which group has the best validation accuracy, and whether that is beyond chance."""
-        ranked = groups.ranked()
-        for group in groups:
-            if group.diverged:
-                self.say(f"{_sentence(words, group)} diverged: the loss became infinite.")
+        """State the best, the second best and the lowest validation accuracy."""
+        self.say_diverged(groups, words)
+        self._say_ranking(groups.ranked(), words, "The")
+
+    def say_best_of_each_model(self, groups: Groups, words: str = "{}") -> None:
+        """State the same for each model; labels are "model, value"."""
+        self.say_diverged(groups)
+        for model in dict.fromkeys(group.results[0]["model"] for group in groups):
+            own = [group for group in groups.ranked() if group.results[0]["model"] == model]
+            values = [replace(group, label=group.label.split(", ", 1)[1]) for group in own]
+            self._say_ranking(values, words, f"For `{model}`, the")
+
+    def _say_ranking(self, ranked: Sequence[Group], words: str, start: str) -> None:
         if len(ranked) < 2:
             return
-        best, second, worst = ranked[0], ranked[1], ranked[-1]
-        lead = best.best("valid_accs").mean - second.best("valid_accs").mean
-        text = (
-            f"{_sentence(words, best)} has the best validation accuracy, "
-            f"{best.best('valid_accs'):.1%} (test {best.value('test_acc'):.1%}); next comes "
-            f"{words.format(second.label)} with {second.best('valid_accs'):.1%}"
-        )
-        if worst is not second:
-            text += f", last {words.format(worst.label)} with {worst.best('valid_accs'):.1%}"
-        self.say(f"{text}. {self._chance(lead, best, second)}")
+        by_mean = itertools.groupby(ranked, lambda g: round(g.best("valid_accs").mean, 9))
+        first, *others = [list(tied) for _, tied in by_mean]
+        text = f"{start} best validation accuracy is {_place(first, words)}"
+        if len(first) == 1:
+            text += f" (test {first[0].value('test_acc'):.1%})"
+        for name, tied in zip(("second best", "lowest"), [*others[:1], *others[1:][-1:]]):
+            text += f"; the {name} is {_place(tied, words)}"
+        if others and len(first) == len(others[0]) == 1:
+            text += f". {_describe_lead(*ranked[:2])}"
+        self.say(f"{text}.")
 
-    def say_best_of_each_model(self, groups: Groups, words: str) -> None:
-        """Say the same for each model on its own; labels are "model, value"."""
-        for model in dict.fromkeys(group.results[0]["model"] for group in groups):
-            own = [g for g in groups.ranked() if g.results[0]["model"] == model]
-            if len(own) < 2:
-                continue
-            best, worst = own[0], own[-1]
-            values = [group.label.split(", ", 1)[1] for group in (best, own[1], worst)]
-            lead = best.best("valid_accs").mean - own[1].best("valid_accs").mean
-            self.say(
-                f"For `{model}`, {words.format(values[0])} is best: validation accuracy "
-                f"{best.best('valid_accs'):.1%}, then {words.format(values[1])} with "
-                f"{own[1].best('valid_accs'):.1%}; the worst is {words.format(values[2])} with "
-                f"{worst.best('valid_accs'):.1%}. {self._chance(lead, best, own[1])}"
-            )
-
-    def _chance(self, lead: float, best: Group, second: Group) -> str:
-        """Say how a difference of accuracies compares with chance."""
-        images = best.results[0]["data"]["valid_images"]
-        accuracy = best.best("valid_accs").mean
-        error = math.sqrt(2 * accuracy * (1 - accuracy) / images)
-        if len(best.results) > 1 and len(second.results) > 1:
-            spreads = [g.best("valid_accs").deviation ** 2 / len(g.results) for g in (best, second)]
-            error = math.sqrt(sum(spreads))
-            how = f"between the means of {len(best.results)} seeds"
-        else:
-            how = f"between two accuracies on {images:,} images"
-        if lead > 2 * error:
-            verdict, rest = "more than twice", "."
-        else:
-            verdict = "less than twice"
-            rest = ": which of the two is better, these runs cannot tell."
-        return (
-            f"The lead over the next is {100 * lead:.1f} points, {verdict} the standard error of "
-            f"a difference {how}, {100 * error:.1f} points{rest}"
-        )
+    def say_diverged(self, groups: Groups, words: str = "{}") -> None:
+        """State which groups diverged, and with how many seeds."""
+        for group in groups:
+            if group.diverged:
+                self.say(
+                    f"The loss became infinite or NaN with {words.format(group.label)}, for "
+                    f"{group.diverged} of {len(group.runs)} runs."
+                )
 
     def say_gap(self, groups: Groups) -> None:
-        """Say where training and validation are furthest apart, and validation and test."""
+        """State where training, validation and test accuracy are furthest apart."""
         ranked = groups.ranked()
         if not ranked:
             return
         widest, furthest = max(ranked, key=_gap), max(ranked, key=_test_gap)
-        gap = 100 * _gap(widest)
-        if gap > 0:
+        if _gap(widest) > 0:
             text = (
-                f"The gap between training and validation accuracy in the best epoch is widest for "
-                f"{widest.label}: {gap:.1f} points."
+                "The gap between training and validation accuracy in the best epoch is widest for "
+                f"{widest.label}: {100 * _gap(widest):.1f} points."
             )
         else:
             text = (
-                "Training accuracy is below validation accuracy everywhere: it is measured on "
-                "augmented images, while the weights still change."
+                "Training accuracy, measured on augmented images while the weights change, does "
+                "not exceed validation accuracy anywhere."
             )
         self.say(
-            f"{text} Validation and test accuracy differ by {100 * _test_gap(furthest):.1f} points "
-            f"at the most ({furthest.label}): the validation images are not trained on."
+            f"{text} Validation and test accuracy differ by at most "
+            f"{100 * _test_gap(furthest):.1f} points ({furthest.label})."
         )
-
-    # ------------------------------------------------------------------ the two forms
 
     def markdown(self) -> str:
         """Return the section as Markdown."""
@@ -203,7 +159,7 @@ class Page:
         return "\n\n".join(parts)
 
     def typst(self) -> str:
-        """Return the section in the language of Typst; texts are string literals there."""
+        """Return the section in the language of Typst, with its texts as string literals."""
         parts = [f"= #{quote(self.title)}"]
         for kind, *content in self._blocks:
             if kind == "text":
@@ -227,10 +183,27 @@ class Page:
         return "\n\n".join(parts)
 
 
-def _sentence(words: str, group: Group) -> str:
-    """Return the words with the group's label, as the beginning of a sentence."""
-    text = words.format(group.label)
-    return text if text == group.label else text[0].upper() + text[1:]
+def _place(tied: Sequence[Group], words: str) -> str:
+    """Return the validation accuracy of groups with the same mean, and their names."""
+    accuracy = tied[0].best("valid_accs")
+    *labels, last = [group.label for group in tied]
+    if not labels:
+        return f"{accuracy:.1%}, with {words.format(last)}"
+    return f"{accuracy.mean:.1%}, with {words.format(', '.join(labels) + ' and ' + last)}"
+
+
+def _describe_lead(best: Group, second: Group) -> str:
+    """Return how consistent the difference between two groups is over their seeds."""
+    lead = Spread(tuple(100 * difference for difference in best.lead(second)))
+    number = len(lead.values)
+    if number < 2:
+        return "A single seed cannot show how much of the difference is due to chance"
+    positive = sum(difference > 0 for difference in lead.values)
+    return (
+        f"For the same seed, the first two differ by {lead:.1f} points (mean and standard "
+        f"deviation of {number} paired differences); the first is higher for {positive} of the "
+        f"{number} seeds"
+    )
 
 
 def _gap(group: Group) -> float:
@@ -242,11 +215,11 @@ def _test_gap(group: Group) -> float:
 
 
 def quote(text: str) -> str:
-    """Return a string literal of Typst, which has the escapes of JSON."""
+    """Return a string literal of Typst; its escapes are those of JSON."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _typst_text(text: str) -> str:
-    """Return a paragraph; what stands between backquotes is set as code."""
+    """Return a paragraph; text between backquotes is set as code."""
     parts = text.split("`")
     return "".join(f"#raw({quote(p)})" if i % 2 else f"#{quote(p)}" for i, p in enumerate(parts))

@@ -1,4 +1,4 @@
-"""What is to be run: the experiments, their runs, and the folder of each run."""
+"""The plan: the experiments, their runs, and the folder of each run."""
 
 import importlib
 import io
@@ -11,30 +11,30 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from experiments import questions
 from training.arguments import make_parser
 from training.config import default_path
 from training.data import load_data
 from training.files import write_atomically, write_json
-from training.results import FINISHED, RESULTS
-from training.results import read_results as read
+from training.results import FINISHED, RESULTS, read_results
 
-PLAN = "experiments.json"  # in the output folder: what was asked for last, for the report
+PLAN = "experiments.json"  # in the output folder: the settings of each experiment, for the report
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says of all runs.
+    """What the command line sets for all runs.
 
     Attributes:
         output: folder of all results.
         data, data_dir, subset: as in ``main.py``.
-        epochs: of every run; None for those that each experiment chooses.
-        seeds: one run of everything for each.
+        epochs: of every run; None: as each experiment sets them.
+        seeds: each run is trained once per seed.
         trials: of each search.
         device: as in ``main.py``.
-        preset: its name, for the report; "" for none.
+        preset: its name, for the report; empty if there is none.
     """
 
     output: str = "exps"
@@ -48,7 +48,7 @@ class Settings:
     preset: str = ""
 
 
-# What can be done in minutes without a download. Enough to see that all works, not to conclude.
+# Runs everything in minutes, without a download; the numbers mean nothing.
 QUICK = {"data": "shapes", "epochs": 2, "trials": 3, "preset": "quick"}
 QUICK_TRAIN, QUICK_TEST = 300, 60  # images; a tenth of the former validates
 
@@ -60,10 +60,12 @@ class Run:
     Attributes:
         changes: what differs from the defaults of ``main.py`` and of the model, the seed included.
         folder: of its results.
+        network: class of the model, if it is none of ``training.config.MODELS``.
     """
 
     changes: Mapping[str, Any]
     folder: Path
+    network: type[nn.Module] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Experiment:
 
     @property
     def text(self) -> str:
-        """The rest of the docstring: the problem and what is done."""
+        """The rest of the docstring: the problem and the method."""
         paragraphs = (self.module.__doc__ or "").strip().split("\n\n")[1:]
         return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
@@ -93,26 +95,12 @@ class Experiment:
         return hasattr(self.module, "suggest")
 
 
-# The order of the report, which is that of the sheets.
+# The order of the report follows the assignment sheets.
 ORDER = (
-    "nonlinearity",
-    "learning_rate",
-    "patch_size",
-    "batch_size",
-    "weight_decay",
-    "optimizer",
-    "embed_dim",
-    "best_resnet18",
-    "best_mlpmixer",
-    "mixer_width",
-    "gradient_flow",
-    "resnet_grid",
-    "feature_maps",
-    "mlp_vs_resnet",
-    "regression_lr",
-    "regression_cnn",
-    "regression_depth_width",
-)
+    "nonlinearity", "learning_rate", "patch_size", "batch_size", "weight_decay", "optimizer",
+    "embed_dim", "best_resnet18", "best_mlpmixer", "mixer_width", "gradient_flow", "resnet_grid",
+    "feature_maps", "mlp_vs_resnet", "regression_lr", "regression_cnn", "regression_depth_width",
+)  # fmt: skip
 
 
 def load_experiments() -> dict[str, Experiment]:
@@ -126,10 +114,10 @@ def load_experiments() -> dict[str, Experiment]:
 
 
 def choose(names: list[str]) -> list[Experiment]:
-    """Return the experiments of these names; "all" stands for every one.
+    """Return the experiments with these names; "all" stands for every one.
 
     Raises:
-        ValueError: there is none of a name.
+        ValueError: an unknown name.
     """
     known = load_experiments()
     for name in names:
@@ -141,7 +129,7 @@ def choose(names: list[str]) -> list[Experiment]:
 
 
 def runs_of(experiment: Experiment, settings: Settings) -> dict[str, list[Run]]:
-    """Return the runs of an experiment: for each name in the legend one run a seed."""
+    """Return the runs that a question defines: for each name in the legend, one run per seed."""
     return {
         label: [make_run(experiment, changes, settings, seed) for seed in settings.seeds]
         for label, changes in experiment.runs.items()
@@ -151,21 +139,23 @@ def runs_of(experiment: Experiment, settings: Settings) -> dict[str, list[Run]]:
 def make_run(
     experiment: Experiment, changes: Mapping[str, Any], settings: Settings, seed: int
 ) -> Run:
-    """Return a run with its folder, which is named after all that shapes its numbers."""
+    """Return a run; its folder is named after everything that affects its results."""
     common = {
         "epochs": settings.epochs or experiment.module.EPOCHS,
         "data": settings.data,
         "subset": settings.subset,
     }
     merged = {**changes, **common}
-    kind = "_".join([*getattr(experiment.module, "KIND", ()), merged["model"]])
+    model = merged["model"]
+    kind = "_".join([*getattr(experiment.module, "KIND", ()), model])
     folder = Path(settings.output) / kind / _differences(merged) / f"seed={seed}"
-    return Run({**merged, "seed": seed}, folder)
+    network = getattr(experiment.module, "NETWORKS", {}).get(model)
+    return Run({**merged, "seed": seed}, folder, network)
 
 
 def _differences(changes: Mapping[str, Any]) -> str:
-    """Return in words what differs from the defaults, fit for the name of a folder."""
-    defaults = DEFAULTS | _model_defaults(changes["model"])
+    """Return what differs from the defaults, as part of the name of a folder."""
+    defaults = DEFAULTS | model_defaults(changes["model"])
     parts = []
     for key, value in sorted(changes.items()):
         if key == "model" or value == defaults.get(key):
@@ -181,32 +171,33 @@ def _differences(changes: Mapping[str, Any]) -> str:
 
 
 def round_to_two_digits(value: float) -> float:
-    """Return a value that can be typed, and that names a folder exactly."""
+    """Return a value that is short to type and that the name of a folder gives exactly."""
     return float(f"{value:.1e}")
 
 
 DEFAULTS = vars(make_parser().parse_args([]))
 
 
-def _model_defaults(model: str) -> dict[str, Any]:
+def model_defaults(model: str) -> dict[str, Any]:
+    """Return the configuration that comes with the project for a model, {} if there is none."""
     path = default_path(model)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def read_results(run: Run) -> dict[str, Any] | None:
-    """Return what a run left, or None if it is not finished.
+def read_finished(run: Run) -> dict[str, Any] | None:
+    """Return the results of a run, None if it is not finished.
 
     Raises:
         ValueError: its results are damaged.
     """
     if not (run.folder / RESULTS).exists():
         return None
-    results = read(run.folder)
+    results = read_results(run.folder)
     return results if results.get(FINISHED) else None
 
 
 def reduce_data(settings: Settings) -> Settings:
-    """Return the settings with data of a few images, which are written into the output folder."""
+    """Return the settings with a few of their images, which are written to the output folder."""
     data = load_data(settings.data, settings.data_dir)
     path = Path(settings.output) / f"{Path(settings.data).stem}-quick.npz"
     parts = {"train": data.train.first(QUICK_TRAIN), "test": data.test.first(QUICK_TEST)}
@@ -222,19 +213,19 @@ def reduce_data(settings: Settings) -> Settings:
 
 
 def remember(experiments: list[Experiment], settings: Settings) -> None:
-    """Write down what was asked for, so that ``report`` shows just that."""
+    """Save the settings of these experiments, so that ``report`` shows the same runs."""
     path = Path(settings.output) / PLAN
     plan = recall(settings.output)
     plan.update({experiment.name: settings for experiment in experiments})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {name: vars(asked) for name, asked in plan.items()})
+    write_json(path, {name: vars(saved) for name, saved in plan.items()})
 
 
 def recall(output: str) -> dict[str, Settings]:
-    """Return the settings with which each experiment was run last.
+    """Return the settings with which each experiment was last run.
 
     Raises:
-        ValueError: the file that has them is damaged.
+        ValueError: their file is damaged.
     """
     path = Path(output) / PLAN
     if not path.exists():
@@ -242,8 +233,8 @@ def recall(output: str) -> dict[str, Settings]:
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
         return {
-            name: Settings(**asked | {"seeds": tuple(asked["seeds"]), "output": output})
-            for name, asked in plan.items()
+            name: Settings(**saved | {"seeds": tuple(saved["seeds"]), "output": output})
+            for name, saved in plan.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); delete it and run again") from error

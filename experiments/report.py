@@ -6,11 +6,12 @@ from pathlib import Path
 from experiments.groups import Groups, read_groups
 from experiments.page import Page, quote
 from experiments.plan import Experiment, Settings
+from experiments.wanted import runs_wanted
 from training.files import write_atomically
 
 TITLE = "MLP, ResNet18 and MLP-Mixer: the experiments"
 
-# Typst: the page, and how headings, tables and captions look.
+# Typst: the style of the page, of headings, tables and captions.
 PREAMBLE = """\
 #set document(title: {title})
 #set page(paper: "a4", margin: 20mm, numbering: "1")
@@ -33,11 +34,11 @@ PREAMBLE = """\
 """
 
 
-def write_report(wanted: Sequence[tuple[Experiment, Settings]], folder: Path) -> list[Path]:
+def write_report(asked: Sequence[tuple[Experiment, Settings]], folder: Path) -> list[Path]:
     """Write the report of experiments that have been run.
 
     Args:
-        wanted: experiments, and the settings of the runs to show.
+        asked: experiments, and the settings of the runs to show.
         folder: of the report.
 
     Returns:
@@ -48,8 +49,8 @@ def write_report(wanted: Sequence[tuple[Experiment, Settings]], folder: Path) ->
     """
     pages = [
         page
-        for experiment, settings in wanted
-        if (page := make_page(read_groups(experiment, settings), folder)) is not None
+        for experiment, settings in asked
+        if (page := make_page(experiment, settings, folder)) is not None
     ]
     if not pages:
         raise ValueError(f"no run in {folder} is finished yet")
@@ -58,18 +59,18 @@ def write_report(wanted: Sequence[tuple[Experiment, Settings]], folder: Path) ->
     paths = folder / "report.pdf", folder / "report.md"
     write_atomically(folder / "report.typ", f"{source}\n".encode())
     write_atomically(paths[1], markdown.encode())
-    import typst  # without it, there is report.md at least
+    import typst  # if it is missing, report.md is written all the same
 
     write_atomically(paths[0], typst.compile(str(folder / "report.typ")))
     return list(paths)
 
 
-def make_page(groups: Groups, folder: Path) -> Page | None:
+def make_page(experiment: Experiment, settings: Settings, folder: Path) -> Page | None:
     """Return the section of an experiment, None if no run of it is finished."""
-    experiment = groups.experiment
-    page = Page(experiment.name, experiment.question, folder)
+    groups = read_groups(experiment, settings, runs_wanted(experiment, settings))
     if len(groups) == 0:
         return None
+    page = Page(experiment.name, experiment.question, folder)
     page.say(experiment.text)
     page.say(_setup(groups))
     experiment.module.report(page, groups)
@@ -77,23 +78,32 @@ def make_page(groups: Groups, folder: Path) -> Page | None:
 
 
 def _setup(groups: Groups) -> str:
-    """Say what was run, on what, and what is missing."""
-    first = groups.first
-    data, seeds = first["data"], groups.settings.seeds
-    devices = sorted({result["device"] for group in groups for result in group.results})
+    """Return the data, the seeds, the hardware and the command, and what is missing."""
+    settings, seeds, data = groups.settings, groups.settings.seeds, groups.first["data"]
+    results = [result for group in groups for result in group.results]
+    hardware = {
+        f"{r['precision']} on {r['device']}, torch {r['versions']['torch']}" for r in results
+    }
+    default, epochs = Settings(), groups.members[0].runs[0].changes["epochs"]
+    keys = ("data", "subset", "epochs", *["trials"] * groups.experiment.is_search)
+    flags = [
+        f" --{key} {Path(str(value)).name}"
+        for key in keys
+        if (value := getattr(settings, key)) != getattr(default, key)
+    ]
+    if len(seeds) > 1:
+        flags.append(f" --seeds {len(seeds)}")
     text = (
-        f"Set-up: {data['name'].split(',')[0]}, {data['train_images']:,} images train"
-        + (f", {data['valid_images']:,} validate" if data.get("valid_images") else "")
-        + f", {data['test_images']:,} test; {len(first['train_seconds'])} epochs; "
+        f"Setup: {data['name'].split(',')[0]}; {data['train_images']:,} images for training"
+        + (f", {data['valid_images']:,} for validation" if "valid_images" in data else "")
+        + f", {data['test_images']:,} for testing; "
+        f"{epochs} epoch{'s' * (epochs > 1)}; "
         + (f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}")
-        + f"; {first['precision']} on {' and '.join(devices)}; torch {first['versions']['torch']}. "
-        f"Command: `python -m experiments run {groups.experiment.name}`."
+        + f"; {' and '.join(sorted(hardware))}. "
+        f"Command: `python -m experiments run {groups.experiment.name}{''.join(flags)}`."
     )
-    if groups.settings.preset:
-        text += (
-            f" This is the {groups.settings.preset} preset: it shows that everything runs; "
-            "the numbers are not meant to be concluded from."
-        )
+    if settings.preset:
+        text += f" This is the {settings.preset} preset: everything runs, the numbers mean nothing."
     if groups.missing:
-        text += f" Not finished, and so not shown: {groups.missing} runs."
+        text += f" Not finished, and not shown: {groups.missing} of the runs."
     return text

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from training.arguments import Parser, positive_int, reason, report
+from training.arguments import Parser, add_number, positive, positive_int, reason, report
 
 PROGRAM = "python -m grader"
 
@@ -58,9 +58,7 @@ def make_parser() -> Parser:
     marks.add_argument(
         "submissions", nargs="+", type=Path, metavar="SUBMISSION", help="folder or zip"
     )
-    marks.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="graded in parallel; default: 1"
-    )
+    add_number(marks, "--jobs", positive_int, 1, "graded in parallel")
     marks.add_argument("--csv", type=Path, metavar="FILE", help="write one row per submission")
     marks.add_argument(
         "--results", type=Path, metavar="FILE", help="write results.json for Gradescope"
@@ -71,13 +69,7 @@ def make_parser() -> Parser:
         metavar="DIR",
         help="expected records; default: compute them from the solution",
     )
-    marks.add_argument(
-        "--deadline",
-        type=float,
-        default=480,
-        metavar="SECONDS",
-        help="time limit per submission; default: 480",
-    )
+    add_number(marks, "--deadline", positive, 480, "time limit per submission", metavar="SECONDS")
     marks.add_argument(
         "--always-succeed", action="store_true", help="exit status 0 regardless of the marks"
     )
@@ -88,12 +80,9 @@ def make_parser() -> Parser:
         "grade wrong solutions and list those that are not caught",
         "mutants cifar10 --sample 20 --jobs 4",
     )
-    mutants.add_argument(
-        "--sample", type=positive_int, metavar="N", help="N mutants, evenly spread; default: all"
-    )
-    mutants.add_argument(
-        "--jobs", type=positive_int, default=1, metavar="N", help="graded in parallel; default: 1"
-    )
+    words = "N mutants, evenly spread; default: all"
+    add_number(mutants, "--sample", positive_int, None, words)
+    add_number(mutants, "--jobs", positive_int, 1, "graded in parallel")
     return parser
 
 

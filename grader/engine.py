@@ -457,7 +457,8 @@ def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:
     own = [line for line in lines if line.startswith("File") and "/code/" in line]
     where = ""
     if own:
-        place = own[0].rpartition("/code/")[2].replace('"', "")
+        # Some instructions, such as the jump back in a loop, have no line of their own.
+        place = own[0].rpartition("/code/")[2].replace('"', "").replace(", line ???", "")
         where = f" ({_clean(place.encode())})"
     if outcome.ended == "time":
         return (

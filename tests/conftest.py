@@ -1,13 +1,11 @@
 """What several test files share, and the check that no test leaves anything behind."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from multiprocessing import forkserver
 from pathlib import Path
 
 # One thread per process, also in the processes that a test starts: the files run side by side, and
@@ -83,18 +81,6 @@ def shared(tmp_path_factory):
     return build_once
 
 
-@contextlib.contextmanager
-def own_forkserver():
-    """Give a module of tests a fork server of its own.
-
-    Python has one for a whole process, with the imports and the environment of whoever was first,
-    and no public way to end it.
-    """
-    forkserver._forkserver._stop()
-    yield
-    forkserver._forkserver._stop()
-
-
 def without_times(results):
     """The results without what differs between two equal runs."""
     own = ("train_seconds", "valid_seconds", "args")
@@ -121,7 +107,7 @@ def mount(tmp_path):
 
 @pytest.fixture
 def read_only(mount):
-    """A function that makes a mounted file system one to read only."""
+    """A function that makes a mounted file system read-only."""
 
     def remount(folder):
         subprocess.run(["mount", "-o", "remount,ro", folder], check=True)

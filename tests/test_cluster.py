@@ -18,10 +18,13 @@ from conftest import ROOT
 from test_experiments import arguments, results_below, tiny  # noqa: F401, a fixture
 
 SCRIPT = Path(__file__).parent / "slurm.sh"
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))) or os.geteuid() != 0,
-    reason="SLURM is not installed here, or this is not root",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("slurmctld", "slurmd", "munged"))) or os.geteuid() != 0,
+        reason="SLURM is not installed here, or this is not root",
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def run_on(slurm, data, output):
 
 
 def test_a_job_that_is_requeued_ends_as_if_it_had_not_been(slurm, tiny, tmp_path):  # noqa: F811
-    """SLURM takes the node away in the middle, and queues the job again."""
+    """SLURM stops the job in the middle, and queues it again."""
     interrupted, whole = tmp_path / "interrupted", tmp_path / "whole"
     first = run_on(slurm, tiny, interrupted)
     deadline = time.monotonic() + 240
@@ -72,7 +75,7 @@ def test_a_job_that_is_requeued_ends_as_if_it_had_not_been(slurm, tiny, tmp_path
 
 
 def test_the_command_of_the_readme_is_warned_before_its_time_ends(slurm, small_npz, tmp_path):
-    """The run is far too long for two minutes. SLURM warns up to a minute earlier than it says."""
+    """The run is far too long for two minutes; SLURM may warn up to a minute early."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^sbatch .*$", readme, re.MULTILINE)
     log, logdir = tmp_path / "log", tmp_path / "run"
@@ -89,6 +92,6 @@ def test_the_command_of_the_readme_is_warned_before_its_time_ends(slurm, small_n
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
     done = subprocess.run(command, shell=True, cwd=ROOT, env=slurm | {"PATH": path})
     printed = log.read_text()
-    assert "stopped by SIGUSR1; the same command with --resume goes on" in printed, printed
+    assert "stopped by SIGUSR1; the same command with --resume resumes it" in printed, printed
     assert done.returncode == 128 + signal.SIGUSR1
     assert (logdir / "checkpoint.pt").exists()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -165,6 +166,16 @@ def test_a_diverging_run_says_so_and_what_to_try(small_run, capsys, tmp_path):
     assert all(part in error for part in ("epoch 1", "step", "lr 1e+30", "--lr"))
 
 
+@pytest.mark.slow
+def test_compiling_without_a_compiler_is_one_line(small_run, tmp_path):
+    command = [sys.executable, ROOT / "main.py", *small_run, "--compile"]
+    environment = os.environ | {"CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("main.py: stopped: --compile does not work here: ")
+    assert done.stderr.count("\n") == 1
+
+
 # ---------------------------------------------------------------------------- what is printed
 
 
@@ -187,7 +198,7 @@ def test_the_help_names_every_flag_of_the_course_with_its_default(capsys):
     words = " ".join(capsys.readouterr().out.split())
     for flag, default in {
         "--batch_size": "128", "--model": "mlp", "--epochs": "15", "--optimizer": "adamw",
-        "--lr": "1e-3", "--momentum": "0.9", "--weight_decay": "5e-4", "--seed": "42",
+        "--lr": "0.001", "--momentum": "0.9", "--weight_decay": "0.0005", "--seed": "42",
         "--print_every": "80", "--device": "auto",
     }.items():  # fmt: skip
         assert f"default: {default}" in words.split(f" {flag} ")[1].split(" --")[0], flag

@@ -348,7 +348,7 @@ def test_an_archive_that_was_put_into_the_folder_is_unpacked_without_a_network(
 
 
 @pytest.mark.parametrize("content", ["nothing", "half an archive", "half a folder"])
-def test_cifar10_that_cannot_be_had_gives_one_error_with_the_two_ways_on(
+def test_cifar10_that_is_not_available_gives_one_error_with_two_alternatives(
     official_archive, tmp_path, content
 ):
     data_dir = tmp_path / "data"
@@ -379,7 +379,7 @@ def test_a_damaged_archive_is_not_deleted_and_nothing_is_left_beside_it(official
     assert archive.read_bytes() == before and list(data_dir.iterdir()) == [archive]
 
 
-def test_a_complete_folder_may_be_one_to_read_only_and_an_empty_one_is_named(
+def test_a_complete_folder_may_be_read_only_and_an_empty_one_is_named(
     official_archive, tmp_path, mount, read_only
 ):
     full, empty = mount(tmp_path / "full", "20m"), mount(tmp_path / "empty", "1m")

@@ -1,13 +1,16 @@
-"""The experiments: every run is done once, whatever interrupts it, and the report says what it was.
+"""The experiments: each run is trained once, whatever interrupts it; the report states its results.
 
-All runs here are real ones, on a few images. The slow part, a complete ``run all``, is a command of
-the README.
+All runs here are real ones, on a few images. Some are slow, those of all questions at once, of
+killed processes and of several workers; each of them has a fast sibling.
 """
 
+import ast
+import fcntl
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,23 +20,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from experiments import classify, execute, figures, plan, regress
+import experiments
+from experiments import classify, execute, plan, regress
 from experiments.__main__ import main as command
-from experiments.groups import Spread, read_groups
-from experiments.questions import gradient_flow, mlp_vs_resnet, regression_depth_width
+from experiments.groups import Group, Groups, Spread, read_groups
+from experiments.page import Page
+from experiments.questions import (
+    best_mlpmixer,
+    gradient_flow,
+    learning_rate,
+    mlp_vs_resnet,
+    regression_depth_width,
+    resnet_grid,
+)
+from experiments.report import write_report
+from experiments.wanted import runs_wanted
+from main import main as main_command
 from regression.solution import count_parameters
+from training import interrupt
+from training.data import load_data
 
-from conftest import ROOT, own_forkserver
+from conftest import ROOT
 
 TIMES = ("train_seconds", "valid_seconds")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    """The process that is forked for each run."""
-    with own_forkserver():
-        yield
+OPTIONAL = ("optuna", "typst", "submitit")
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +67,16 @@ def tiny(tmp_path_factory):
     return path
 
 
+# As many processes at once as there are cores: each has one thread.
+RUN = ("--epochs", "2", "--seeds", "2", "--jobs", str(os.cpu_count()))
+NAMES = ("nonlinearity", "regression_lr")
+
+
 @pytest.fixture(scope="module")
 def done(tiny, tmp_path_factory):
-    """The folder of `nonlinearity`, `gradient_flow` and the regressions, run and reported."""
+    """The folder of two experiments, run and reported."""
     folder = tmp_path_factory.mktemp("done") / "exps"
-    names = ("nonlinearity", "gradient_flow", "regression_depth_width", "regression_lr")
-    assert command(arguments(names, tiny, folder, "--epochs", "2", "--seeds", "2")) == 0
+    assert command(arguments(NAMES, tiny, folder, *RUN)) == 0
     assert command(["report", "--output", str(folder)]) == 0
     return folder
 
@@ -101,8 +117,8 @@ def test_every_change_is_an_argument_of_main_or_of_the_model():
     for experiment in plan.load_experiments().values():
         if getattr(experiment.module, "KIND", ()) == regress.KIND:
             continue
-        for changes in experiment.runs.values():
-            assert set(changes) <= {*plan.DEFAULTS, *classify.model_config(changes)}
+        for (run,) in plan.runs_of(experiment, plan.Settings()).values():
+            assert set(run.changes) <= {*plan.DEFAULTS, *classify.model_config(run)}
 
 
 def test_runs_that_are_the_same_share_a_folder():
@@ -127,14 +143,10 @@ def test_runs_that_differ_have_folders_that_differ():
         for group in plan.runs_of(experiment, plan.Settings(seeds=(42, 43))).values():
             for run in group:
                 kind = getattr(experiment.module, "KIND", ())
-                content = json.dumps([kind, classify_all(run.changes)], sort_keys=True)
+                model = {} if kind == regress.KIND else classify.model_config(run)
+                everything = {**plan.DEFAULTS, **model, **run.changes}
+                content = json.dumps([kind, everything], sort_keys=True)
                 assert folders.setdefault(run.folder, content) == content
-
-
-def classify_all(changes):
-    """Return the changes with all defaults."""
-    model = {} if changes["model"] == "cnn" else classify.model_config(changes)
-    return {**plan.DEFAULTS, **model, **changes}
 
 
 @pytest.mark.parametrize(
@@ -149,20 +161,20 @@ def test_what_shapes_the_numbers_is_in_the_name_of_the_folder(setting, value):
 
 
 def test_the_mlp_has_about_the_parameters_of_resnet_18():
-    counts = {
-        label: sum(p.numel() for p in classify.config.MODELS[run["model"]](
-            **classify.model_config(run)
-        ).parameters())
-        for label, run in mlp_vs_resnet.RUNS.items()
-    }  # fmt: skip
+    counts = {}
+    runs = plan.runs_of(plan.load_experiments()["mlp_vs_resnet"], plan.Settings())
+    for label, (run,) in runs.items():
+        with torch.device("meta"):
+            network = classify.network_of(run)(**classify.model_config(run))
+        counts[label] = count_parameters(network)
     assert counts["ResNet-18"] == mlp_vs_resnet.RESNET
     assert abs(counts["MLP"] / counts["ResNet-18"] - 1) < 0.001
 
 
-def test_the_shallow_cnn_has_the_parameters_of_the_deep_one_within_two_per_cent():
-    counts = {}
+def test_the_shallow_cnn_has_the_parameters_of_the_deep_one_within_two_per_cent(tiny):
+    counts, data = {}, load_data(str(tiny))
     for label, changes in regression_depth_width.RUNS.items():
-        trainer = regress.make_trainer({**changes, "data": "shapes"})
+        trainer = regress.make_trainer(changes, data)
         counts[label] = count_parameters(trainer.network)
     assert counts["original"] == 110_510
     assert counts["deep"] == regression_depth_width.DEEP
@@ -175,7 +187,38 @@ def test_the_shallow_cnn_has_the_parameters_of_the_deep_one_within_two_per_cent(
     [("mlp", 3072 * 1024 + 1024 * 512 + 512 * 64 + 64 * 64 + 64 * 10), ("resnet18", 555_422_720)],
 )
 def test_multiply_adds_are_those_of_the_layers(model, expected):
-    assert classify.multiply_adds({"model": model}) == expected
+    assert classify.multiply_adds(plan.Run({"model": model}, Path())) == expected
+
+
+def test_imports_go_one_way():
+    """Also those inside functions; ``plan`` loads the questions by their names."""
+    imports = {}
+    for path in (ROOT / "experiments").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        froms = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom)]
+        names = {f"{n.module}.{alias.name}" for n in froms for alias in n.names}
+        imports[name] = names | {n.module for n in froms}
+    left = {name: {n for n in names if n in imports} for name, names in imports.items()}
+    while free := [name for name, names in left.items() if not names & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"in a circle, or behind one: {left}"
+
+
+def test_importing_all_experiments_changes_nothing_and_needs_no_optional_package():
+    code = (
+        "import sys, torch\n"
+        "from training import config\n"
+        f"for name in {OPTIONAL}: sys.modules[name] = None\n"
+        "before = dict(config.MODELS), torch.get_num_threads()\n"
+        "import experiments.__main__\n"
+        "assert experiments.__main__.main(['list']) == 0\n"
+        "assert (config.MODELS, torch.get_num_threads()) == before\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 # ------------------------------------------------------------------------------- what is done
@@ -183,9 +226,8 @@ def test_multiply_adds_are_those_of_the_layers(model, expected):
 
 def test_all_runs_are_finished_and_a_second_run_trains_nothing(done, tiny, capfd):
     before = {path: path.stat().st_mtime_ns for path in done.rglob("results.json")}
-    assert len(before) == 2 * (3 + 3 + 3 + 3)
-    names = ("nonlinearity", "gradient_flow", "regression_depth_width", "regression_lr")
-    assert command(arguments(names, tiny, done, "--epochs", "2", "--seeds", "2")) == 0
+    assert len(before) == 2 * (3 + 3)
+    assert command(arguments(NAMES, tiny, done, *RUN)) == 0
     assert "0 done, 0 failed" in capfd.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in done.rglob("results.json")} == before
 
@@ -193,28 +235,60 @@ def test_all_runs_are_finished_and_a_second_run_trains_nothing(done, tiny, capfd
 def test_a_run_is_that_of_main(done, tiny, tmp_path):
     """The same numbers as those of the command line."""
     config = tmp_path / "tanh.json"
-    config.write_text(json.dumps(classify.model_config({"model": "mlp", "activation": "tanh"})))
-    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}  # as `run` gives a job
-    subprocess.run(
-        [sys.executable, ROOT / "main.py", "--model_config", config, "--data", tiny, "--epochs",
-         "2", "--logdir", tmp_path / "run"],
-        check=True, capture_output=True, env=environment,
-    )  # fmt: skip
+    run = plan.Run({"model": "mlp", "activation": "tanh"}, tmp_path)
+    config.write_text(json.dumps(classify.model_config(run)))
+    words = f"--model_config {config} --data {tiny} --epochs 2 --logdir {tmp_path / 'run'}"
+    assert main_command(words.split()) == 0
     ours = results_below(done / "mlp" / "activation=tanh,data=tiny,epochs=2" / "seed=42")
-    theirs = results_below(tmp_path / "run")
-    del ours["results.json"][plan.FINISHED]
-    assert ours == theirs
+    assert ours == results_below(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("nonlinearity", "tanh"), ("regression_lr", "0.01"), ("gradient_flow", "mlp")],
+)
+def test_an_interrupted_run_ends_as_if_it_had_not_been(name, label, tiny, tmp_path):
+    """A signal comes in the first epoch."""
+    experiment = plan.load_experiments()[name]
+    train = getattr(experiment.module, "train", classify.train)
+
+    def run_in(folder):
+        settings = plan.Settings(output=str(tmp_path / folder), data=str(tiny), epochs=3)
+        return plan.runs_of(experiment, settings)[label][0], settings
+
+    train(*run_in("whole"))
+    with pytest.raises(interrupt.Interrupted), interrupt.held():
+        signal.raise_signal(signal.SIGTERM)
+        train(*run_in("interrupted"))
+    assert plan.read_finished(run_in("interrupted")[0]) is None
+    train(*run_in("interrupted"))
+    assert results_below(tmp_path / "interrupted") == results_below(tmp_path / "whole")
+    assert norms_below(tmp_path / "interrupted") == norms_below(tmp_path / "whole")
+
+
+def test_the_folder_is_unlocked_however_a_regression_ends(tiny, tmp_path):
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=1)
+    run = plan.runs_of(plan.load_experiments()["regression_lr"], settings)["0.01"][0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regress, "write_json", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as caught:
+            regress.train(run, settings)
+    with (run.folder / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert caught.traceback  # the lock is no longer held, although the frame that had it is alive
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "epochs"), [("nonlinearity", "6"), ("regression_lr", "6"), ("gradient_flow", "3")]
 )
 def test_a_killed_run_ends_as_if_it_had_not_been(name, epochs, tiny, tmp_path):
     """SIGKILL for the parent, in the middle; its children write a checkpoint and end."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert command(arguments(name, tiny, whole, "--epochs", epochs)) == 0
+    shorter = ("--epochs", epochs, "--subset", "30")
+    assert command(arguments(name, tiny, whole, *shorter)) == 0
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments", *arguments(name, tiny, killed, "--epochs", epochs)],
+        [sys.executable, "-m", "experiments", *arguments(name, tiny, killed, *shorter)],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -225,7 +299,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(name, epochs, tiny, tmp_path):
     process.kill()
     process.communicate()
     assert results_below(killed) != results_below(whole)
-    assert command(arguments(name, tiny, killed, "--epochs", epochs)) == 0
+    assert command(arguments(name, tiny, killed, *shorter)) == 0
     assert results_below(killed) == results_below(whole)
     if name == "gradient_flow":
         assert norms_below(killed) == norms_below(whole)
@@ -236,15 +310,16 @@ def norms_below(folder):
     return {path.relative_to(folder): path.read_text() for path in paths}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_fails_alone_and_is_done_again(tiny, tmp_path, capfd):
     output = tmp_path / "exps"
-    experiment = plan.load_experiments()["nonlinearity"]
-    settings = plan.Settings(output=str(output), data=str(tiny), epochs=30)
+    experiment = plan.load_experiments()["regression_lr"]
+    settings = plan.Settings(output=str(output), data=str(tiny), epochs=100)
 
     class Killer(execute.Clock):
         def show(self, running):
             for task in running:
-                if "activation=tanh" in task.title and (task.folder / "results.json").exists():
+                if "lr=0.0001" in task.title and (task.folder / "results.json").exists():
                     for process in lock_holders(task.folder):
                         os.kill(process, signal.SIGKILL)
 
@@ -253,7 +328,7 @@ def test_a_run_that_is_killed_fails_alone_and_is_done_again(tiny, tmp_path, capf
         outcome = execute.run_all([experiment], settings, execute.Local(1), workers=1)
     assert len(outcome.done) == 2
     assert list(outcome.failed.values()) == ["killed by SIGKILL"]
-    assert command(arguments("nonlinearity", tiny, output, "--epochs", "30")) == 0
+    assert command(arguments("regression_lr", tiny, output, "--epochs", "100")) == 0
     assert "1 done, 0 failed" in capfd.readouterr().out
 
 
@@ -271,27 +346,88 @@ def lock_holders(folder):
     return found
 
 
+def test_a_run_that_fails_is_done_again(tiny, tmp_path):
+    """And does not stop the others."""
+    experiment = plan.load_experiments()["regression_lr"]
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=1)
+    first, *others = plan.runs_of(experiment, settings).values()
+    first[0].folder.mkdir(parents=True)
+    damaged = first[0].folder / "checkpoint.pt"
+    damaged.write_bytes(b"half of a checkpoint")
+    outcome = execute.run_all([experiment], settings, in_this_process, workers=1)
+    assert len(outcome.failed) == 1 and len(outcome.done) == len(others)
+    damaged.unlink()
+    outcome = execute.run_all([experiment], settings, in_this_process, workers=1)
+    assert not outcome.failed and len(outcome.done) == 1
+
+
+def in_this_process(tasks, outcome):
+    """Perform tasks, as ``Local`` and ``Cluster`` do."""
+    for task in tasks:
+        try:
+            execute.perform(task)
+            outcome.note(task, None)
+        except ValueError as error:
+            outcome.note(task, str(error))
+
+
 def test_a_diverging_run_is_a_result(tiny, tmp_path):
     experiment = plan.load_experiments()["nonlinearity"]
     settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=2)
     changes = {"model": "mlp", "optimizer": "sgd", "lr": 1e30}
     run = plan.make_run(experiment, changes, settings, seed=42)
     classify.train(run, settings)
-    assert plan.read_results(run)[plan.FINISHED].startswith("diverged: the loss is")
+    assert plan.read_finished(run)["finished"].startswith("diverged: the loss is")
 
 
 # ------------------------------------------------------------------------------- what is searched
 
 
-def test_two_workers_share_a_search_and_a_killed_one_loses_its_own_trial_only(tiny, tmp_path):
+@pytest.fixture
+def small_mixers(monkeypatch):
+    """A search among mixers that train in no time."""
+    suggest = best_mlpmixer.suggest
+    small = {"embed_dim": 16, "num_blocks": 1}
+    monkeypatch.setattr(best_mlpmixer, "suggest", lambda trial: {**suggest(trial), **small})
+
+
+def test_a_search_gives_up_the_trial_of_a_killed_worker_and_has_a_winner(
+    small_mixers, tiny, tmp_path
+):
     optuna = pytest.importorskip("optuna", reason="optuna is not installed")
     from experiments import search
 
     experiment = plan.load_experiments()["best_mlpmixer"]
-    settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=3, trials=5)
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=1, trials=2)
+    assert runs_wanted(experiment, settings) == {}
+    assert not list(tmp_path.iterdir())
+    study = search.open_study(experiment, settings)
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    study.ask().set_user_attr("process", [socket.gethostname(), killed.pid])
+    search.work(experiment, settings)
+    states = [trial.state.name for trial in study.trials]
+    assert states == ["FAIL", "COMPLETE", "COMPLETE"]
+    (winner,) = runs_wanted(experiment, settings)["best"]
+    assert study.best_trial.user_attrs["changes"].items() <= winner.changes.items()
+    (task,) = execute.todo([experiment], settings, workers=1)
+    assert task.run == winner
+    assert optuna.trial.TrialState.RUNNING not in states
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_search_and_a_killed_one_loses_its_own_trial_only(
+    tiny, tmp_path, monkeypatch
+):
+    optuna = pytest.importorskip("optuna", reason="optuna is not installed")
+    from experiments import search
+
+    experiment = plan.load_experiments()["best_mlpmixer"]
+    monkeypatch.setattr(best_mlpmixer, "TRIAL_EPOCHS", 20)
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny), trials=5)
     study = search.open_study(experiment, settings)
     running = optuna.trial.TrialState.RUNNING
-    workers = [work_in_a_process(settings, number) for number in range(2)]
+    workers = [work_in_a_process(settings) for _ in range(2)]
     deadline = time.monotonic() + 120
     while not (started := [t for t in study.get_trials(states=(running,)) if t.last_step]):
         assert time.monotonic() < deadline
@@ -302,36 +438,37 @@ def test_two_workers_share_a_search_and_a_killed_one_loses_its_own_trial_only(ti
         time.sleep(0.01)
     assert sorted(worker.returncode for worker in workers) == [-signal.SIGKILL, 0]
 
-    assert search.is_over(experiment, settings)
     states = [trial.state for trial in study.trials]
     lost = [trial.number for trial in study.trials if trial.state not in search.FINISHED]
     assert lost == [victim.number]
     assert len(states) == settings.trials + 1
-    winner = search.winner(experiment, settings)["best"][0].changes
+    winner = runs_wanted(experiment, settings)["best"][0].changes
     trials = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     best = [t.user_attrs["changes"] for t in trials if t.value == study.best_value]
     assert any(changes.items() <= winner.items() for changes in best)
 
 
-def work_in_a_process(settings, number):
+def work_in_a_process(settings):
+    """Start a worker for a search among mixers that train in a second or two."""
     code = (
         "from experiments import plan, search\n"
+        "from experiments.questions import best_mlpmixer as question\n"
+        "suggest, small = question.suggest, {'embed_dim': 32, 'num_blocks': 2}\n"
+        "question.suggest = lambda trial: {**suggest(trial), **small}\n"
+        "question.TRIAL_EPOCHS = 20\n"
         f"settings = plan.{settings!r}\n"
-        f"search.work(plan.load_experiments()['best_mlpmixer'], settings, {number})\n"
+        "search.work(plan.load_experiments()['best_mlpmixer'], settings)\n"
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL
-    )
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-# ------------------------------------------------------------------------------- what is said
+# ------------------------------------------------------------------------------- messages
 
 
 def test_the_report_has_a_section_for_each_experiment(done):
     pytest.importorskip("typst", reason="typst is not installed")
     text = (done / "report.md").read_text()
-    assert len(re.findall("^## ", text, re.M)) == 4
+    assert len(re.findall("^## ", text, re.M)) == len(NAMES)
     for figure in re.findall(r"\]\((.*?)\)", text):
         assert (done / figure).read_bytes()[1:4] == b"PNG"
     assert (done / "report.pdf").read_bytes().startswith(b"%PDF")
@@ -343,30 +480,32 @@ def test_the_numbers_of_the_report_are_those_of_the_results(done):
         for path, results in results_below(done).items()
         if path.startswith("mlp/") and "activation=tanh" in path
     ]
-    mean, deviation = np.mean(accuracies), np.std(accuracies, ddof=1)
+    mean, standard_deviation = np.mean(accuracies), np.std(accuracies, ddof=1)
     row = next(line for line in (done / "report.md").read_text().splitlines() if "| tanh" in line)
-    assert f"{mean:.1%} ± {deviation:.1%}" in row
+    assert f"{mean:.1%} ± {standard_deviation:.1%}" in row
 
 
 def test_a_report_says_what_is_not_finished(done, tiny):
     experiment = plan.load_experiments()["nonlinearity"]
     settings = plan.Settings(output=str(done), data=str(tiny), epochs=2, seeds=(42, 43, 44))
-    assert read_groups(experiment, settings).missing == 3
+    assert read_groups(experiment, settings, runs_wanted(experiment, settings)).missing == 3
 
 
-def test_gradient_norms_are_those_of_the_gradients(done, tiny, tmp_path):
+def test_gradient_norms_are_those_of_the_gradients(tiny, tmp_path):
     """At the first step, with the loss of torch."""
-    settings = plan.Settings(output=str(done), data=str(tiny), epochs=2)
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=2)
     run = plan.runs_of(plan.load_experiments()["gradient_flow"], settings)["mlp"][0]
+    gradient_flow.train(run, settings)
     names, steps, norms = gradient_flow.read_norms(run.folder)
     assert steps == [0, 1]
 
-    prepared = classify.prepare(replace(run, folder=tmp_path / "again"), settings)
-    prepared.train_batches.set_epoch(1)
-    images, labels = next(iter(prepared.train_batches))
-    torch.nn.functional.cross_entropy(prepared.model.train()(images), labels).backward()
+    training = classify.setup(replace(run, folder=tmp_path / "again"), settings)
+    training.close()
+    training.train_batches.set_epoch(1)
+    images, labels = next(iter(training.train_batches))
+    torch.nn.functional.cross_entropy(training.model.train()(images), labels).backward()
     for name, row in zip(names, norms):
-        expected = prepared.model.get_parameter(name).grad.norm().item()
+        expected = training.model.get_parameter(name).grad.norm().item()
         assert row[0] == pytest.approx(expected, rel=1e-4)
 
 
@@ -376,9 +515,68 @@ def test_spreads_are_sample_standard_deviations():
     assert f"{Spread(()):.1%}" == "-"
 
 
-def test_35_curves_look_different():
-    looks = {tuple(figures.look(index).values()) for index in range(35)}
-    assert len(looks) == 35
+def groups_of(accuracies, diverged=()):
+    """Return groups with the best validation accuracy that ``{label: {seed: ...}}`` gives."""
+    members = []
+    for label, by_seed in accuracies.items():
+        runs = [plan.Run({"seed": seed}, Path(str(seed))) for seed in by_seed]
+        results = [
+            {"valid_accs": [0.0, value], "train_accs": [0.0, 0.9], "best_epoch": 2, "model": "mlp"}
+            | {"finished": "diverged: ..." if (label, seed) in diverged else "trained to the end"}
+            | {"test_acc": value - 0.01}
+            for seed, value in by_seed.items()
+        ]
+        members.append(Group(label, runs, results))
+    seeds = tuple(dict.fromkeys(seed for by_seed in accuracies.values() for seed in by_seed))
+    experiment = plan.load_experiments()["nonlinearity"]
+    return Groups(experiment, plan.Settings(seeds=seeds), members, 0)
+
+
+def text_of(say, *words):
+    """Return the sentences that a method of ``Page`` puts on a page."""
+    page = Page("name", "title", Path())
+    getattr(page, say)(*words)
+    return page.markdown()
+
+
+def test_the_lead_is_that_of_paired_seeds():
+    """Seed 3 has no partner. The differences are 4, 2 and -3 points."""
+    groups = groups_of(
+        {"a": {42: 0.54, 43: 0.52, 44: 0.47, 3: 0.9}, "b": {44: 0.50, 42: 0.50, 43: 0.50}}
+    )
+    text = text_of("say_best", groups, "the net {}")
+    assert "best validation accuracy is 60.8% ± 19.7%, with the net a (test 59.8% ± 19.7%)" in text
+    assert "the second best is 50.0% ± 0.0%, with the net b. For the same seed, the" in text
+    assert "differ by 1.0 ± 3.6 points (mean and standard deviation of 3 paired" in text
+    assert "the first is higher for 2 of the 3 seeds." in text
+
+
+def test_one_seed_says_nothing_of_chance():
+    text = text_of("say_best", groups_of({"a": {42: 0.6}, "b": {42: 0.5}, "c": {42: 0.4}}))
+    assert "the lowest is 40.0%, with c. A single seed cannot show how much" in text
+
+
+def test_equal_accuracies_share_a_place():
+    values = {"a": 0.5, "b": 0.6, "c": 0.6, "d": 0.5, "e": 0.4}
+    text = text_of("say_best", groups_of({label: {42: value} for label, value in values.items()}))
+    assert "is 60.0%, with b and c; the second best is 50.0%, with a and d; the lowest is" in text
+    assert "seed" not in text
+
+
+def test_a_group_with_a_diverged_run_is_named_and_not_ranked():
+    accuracies = {label: {42: 0.5 + i / 10, 43: 0.5} for i, label in enumerate("abc")}
+    groups = groups_of(accuracies, diverged={("c", 42)})
+    text = text_of("say_best", groups)
+    assert "The loss became infinite or NaN with c, for 1 of 2 runs." in text
+    assert text.count("with c") == 1
+    assert groups["c"].best("valid_accs").values == ()
+
+
+def test_the_best_of_each_model_is_stated_without_its_name():
+    accuracies = {f"mlp, {size}": {42: 0.5 + size / 1000} for size in (1, 2, 3)}
+    text = text_of("say_best_of_each_model", groups_of(accuracies), "a size of {}")
+    assert "For `mlp`, the best validation accuracy is 50.3%, with a size of 3 (test 49.3%)" in text
+    assert "the second best is 50.2%, with a size of 2; the lowest is 50.1%, with a si" in text
 
 
 # ------------------------------------------------------------------------------- what goes wrong
@@ -419,7 +617,7 @@ def test_results_of_other_data_are_refused(done, tiny, tmp_path, capsys):
     with np.load(tiny) as arrays:
         np.savez(other, **{**arrays, "test_images": 255 - arrays["test_images"]})
     assert command(arguments("nonlinearity", other, done, "--epochs", "2")) == 2
-    assert "is of other images than" in capsys.readouterr().err
+    assert "was trained on other images than" in capsys.readouterr().err
 
 
 def test_damaged_results_are_named(done, tiny, tmp_path, capsys):
@@ -431,41 +629,88 @@ def test_damaged_results_are_named(done, tiny, tmp_path, capsys):
     run.folder.mkdir(parents=True)
     (run.folder / "results.json").write_text('{"train_losses": [1.0')
     assert command(arguments("nonlinearity", tiny, output, "--epochs", "2")) == 2
-    assert f"{run.folder / 'results.json'} is damaged" in capsys.readouterr().err
+    assert f"{run.folder / 'results.json'} is not the results.json of" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["optuna", "typst", "submitit"])
-def test_what_is_not_installed_is_named(name, done, tiny, tmp_path):
-    """In a process for which the package does not exist."""
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_what_is_not_installed_is_named(name, done, tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
+    for module in ("search", "search_page", "cluster"):  # these import it
+        monkeypatch.delitem(sys.modules, f"experiments.{module}", raising=False)
+        monkeypatch.delattr(experiments, module, raising=False)
+    output = tmp_path / "exps"
     words = {
-        "optuna": arguments("best_mlpmixer", tiny, tmp_path, "--epochs", "1"),
-        "submitit": arguments("nonlinearity", tiny, tmp_path, "--cluster", "slurm"),
+        "optuna": arguments("best_mlpmixer", tiny, output, "--epochs", "1"),
+        "submitit": arguments("nonlinearity", tiny, output, "--cluster", "slurm"),
         "typst": ["report", "--output", str(done)],
     }[name]
-    code = (
-        f"import sys; sys.modules[{name!r}] = None\n"
-        f"from experiments.__main__ import main; sys.exit(main({words!r}))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 2
-    assert result.stderr == (
-        f"experiments: error: {name} is missing: pip install -r experiments/requirements.txt\n"
-    )
+    (output / "best_mlpmixer").mkdir(parents=True)
+    assert command(words) == 2
+    error = capsys.readouterr().err
+    install = "pip install -r experiments/requirements.txt"
+    assert error == f"python -m experiments: error: {name} is missing: {install}\n"
 
 
-def test_without_those_packages_the_rest_works(tiny, tmp_path):
-    code = (
-        "import sys\nfor name in ('optuna', 'typst', 'submitit'): sys.modules[name] = None\n"
-        "from experiments.__main__ import main\n"
-        f"sys.exit(main(['list']) or main({arguments('nonlinearity', tiny, tmp_path)!r} + "
-        "['--epochs', '1']))"
+# ------------------------------------------------------------------------------- all at once
+
+
+class SmallResNet(nn.Module):
+    """The first layer of ``ResNet18`` and the last one."""
+
+    def __init__(self, num_classes: int = 10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 3, bias=False)
+        self.linear = nn.Linear(64, num_classes)
+
+    def forward(self, images):
+        return self.linear(self.conv1(images).relu().mean(dim=(2, 3)))
+
+
+SMALL = {
+    "mlp": {"hidden_sizes": [16]},
+    "mlpmixer": {"embed_dim": 16, "num_blocks": 1},
+    "cnn": {"dense_hiddens": [16]},
+}
+
+
+@pytest.mark.slow
+def test_all_questions_have_a_section_in_the_report(small_npz, small_mixers, tmp_path, monkeypatch):
+    """Real runs of all of them, with small networks; one run diverges, and one is missing."""
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    pytest.importorskip("typst", reason="typst is not installed")
+    known = plan.load_experiments()
+    for experiment in known.values():
+        module, runs = experiment.module, experiment.runs
+        smaller = {label: run | SMALL.get(run["model"], {}) for label, run in runs.items()}
+        monkeypatch.setattr(module, "RUNS", smaller, raising=False)
+        networks = {"resnet18": SmallResNet, **getattr(module, "NETWORKS", {})}
+        monkeypatch.setattr(module, "NETWORKS", networks, raising=False)
+    widths = {str(width): {**SMALL["mlpmixer"], "model": "mlpmixer", "embed_dim": width}
+              for width in (8, 16)}  # fmt: skip
+    monkeypatch.setattr(known["embed_dim"].module, "RUNS", widths)
+    diverging = {"model": "resnet18", "optimizer": "sgd", "lr": 1e38}
+    monkeypatch.setitem(learning_rate.RUNS, "0.1", diverging)
+    for label in list(resnet_grid.RUNS)[2:]:  # the real network is slow
+        monkeypatch.delitem(resnet_grid.RUNS, label)
+
+    seeds = plan.Settings(
+        str(tmp_path), str(small_npz), epochs=2, seeds=(42, 43), trials=3, device="cpu"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    one = replace(seeds, subset=32, epochs=1, seeds=(42,))
+    large = ("resnet_grid", "feature_maps", "mlp_vs_resnet")
+    asked = [(known[name], one if name in large else seeds) for name in known]
+    for experiment, settings in asked:
+        outcome = execute.run_all([experiment], settings, in_this_process, workers=1)
+        assert not outcome.failed
+    missing = runs_wanted(known["nonlinearity"], seeds)["tanh"][1]
+    (missing.folder / "results.json").unlink()
 
-
-def test_importing_the_experiments_leaves_torch_as_it_was():
-    threads = torch.get_num_threads()
-    plan.load_experiments()
-    assert torch.get_num_threads() == threads
+    pdf, markdown = write_report(asked, tmp_path)
+    assert pdf.read_bytes().startswith(b"%PDF")
+    text = markdown.read_text()
+    assert re.findall("^## (.*)", text, re.M) == [one.question for one in known.values()]
+    figures = re.findall(r"\]\((.*?)\)", text)
+    assert len(figures) == len(set(figures)) == len(list(tmp_path.glob("figures/**/*.png")))
+    assert "NaN with a learning rate of 0.1, for 2 of 2 runs." in text
+    assert text.count("Not finished, and not shown: 1 of the runs.") == 1
+    assert not re.search(r"\bnan\b|\binf\b|None", text)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from experiments.figures import draw_kernels
 from resnet18 import ResNet18
-from training.figures import tile
+from training.figures import look, tile
 from training.units import draw_pairs, order_units
 
 from oracles import (
@@ -227,3 +228,27 @@ def test_the_odd_unit_without_a_partner_comes_last():
 def test_every_unit_is_drawn_once(units, grid, seed, scale):
     weight = scale * draw(units, grid**2, seed=seed, dtype=torch.float32)
     assert sorted(order_units(weight)) == list(range(units))
+
+
+def test_35_curves_look_different():
+    looks = {tuple(look(index).values()) for index in range(35)}
+    assert len(looks) == 35
+
+
+def test_the_report_shows_kernels_in_four_ways():
+    """In colour, the first channel, the mean, and the mean of kernels that are standardised."""
+    kernels = draw(64, 3, 3, 3)
+    figure = draw_kernels(kernels, "title", "source")
+    coloured, red, mean, standardised = (
+        np.ma.filled(ax.images[0].get_array(), np.nan) for ax in figure.axes[:4]
+    )
+    flat = kernels.flatten(1)
+    z = (flat - flat.mean(1, keepdim=True)) / flat.std(1, correction=0, keepdim=True)
+    for sheet, maps in (
+        (coloured, (kernels / flat.abs().amax(1)[:, None, None, None] + 1).movedim(1, -1) / 2),
+        (red, kernels[:, 0]),
+        (mean, kernels.mean(1)),
+        (standardised, z.reshape(64, 3, 3, 3).mean(1)),
+    ):
+        assert sheet.shape[:2] == (31, 31)
+        assert np.allclose(sheet[4:7, 8:11], maps[8 + 2], atol=1e-6)

@@ -89,12 +89,12 @@ def test_code_that_never_returns_costs_its_own_points_only(end, spoilt):
     message = spoilt("mlp.py", text, **SHORT)
     assert re.search(pattern, message) or pattern in message, message
     if end not in ("a loop deaf to signals", "os._exit", "a kill", "a bottomless recursion"):
-        assert re.search(r"mlp.py, line \d+,? in forward", message), message
+        assert re.search(r"mlp.py(, line \d+)?,? in forward", message), message
 
 
 def test_an_endless_loop_at_import_is_stopped(spoilt):
     message = spoilt("mlp.py", at_import(LOOP), **SHORT)
-    assert STOPPED in message and re.search(r"\(mlp.py, line [1-5]", message), message
+    assert STOPPED in message and re.search(r"\(mlp.py(, line [1-5])? in <mod", message), message
 
 
 @SLOW

@@ -284,7 +284,7 @@ def test_drop_path_preserves_the_mean_over_the_draws():
         branch = block.eval()(x) - x
         mean = (block.train()(x.expand(IMAGES, 4, 6)) - x).mean(dim=0, keepdim=True)
     factor = (mean / branch).mean()
-    agree(mean, factor * branch, "mean, but for a factor")
+    agree(mean, factor * branch, "mean, up to a factor")
     assert abs(factor - 1) < SHARE_LIMIT / 0.75
 
 

@@ -10,7 +10,7 @@ kills, 200 full disks, 20 of each signal and 2,400 wrong files (ten minutes on 2
 20 disk full; folder of the results read-only, or gone
     test_a_disk_that_fills_up_leaves_the_last_checkpoint_intact
     test_a_disk_that_takes_no_more_bytes_leaves_the_last_checkpoint_intact
-    test_a_folder_to_read_only_is_one_error
+    test_a_read_only_folder_is_one_error
     test_a_folder_that_disappears_is_one_error
 21 checkpoint truncated, foreign, older
     test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used
@@ -39,9 +39,9 @@ kills, 200 full disks, 20 of each signal and 2,400 wrong files (ten minutes on 2
     test_out_of_memory_says_what_needs_less
     test_out_of_gpu_memory_says_what_needs_less
 28 data partial, corrupted, read-only; host down; two downloads
-    test_cifar10_that_cannot_be_had_gives_one_error_with_the_two_ways_on
+    test_cifar10_that_is_not_available_gives_one_error_with_two_alternatives
     test_a_damaged_archive_is_not_deleted_and_nothing_is_left_beside_it
-    test_a_complete_folder_may_be_one_to_read_only_and_an_empty_one_is_named
+    test_a_complete_folder_may_be_read_only_and_an_empty_one_is_named
     test_a_host_that_does_not_deliver_is_one_error_and_leaves_nothing_behind
     test_two_processes_that_download_at_once_both_get_the_data
     test_no_npz_file_brings_a_traceback_or_starts_a_run_that_it_should_not
@@ -219,7 +219,7 @@ def fill(path, rest):
         file.truncate(max(0, file.tell() - rest))
 
 
-def test_a_folder_to_read_only_is_one_error(demanding_run, tmp_path, mount, read_only):
+def test_a_read_only_folder_is_one_error(demanding_run, tmp_path, mount, read_only):
     disk = mount(tmp_path / "disk", "1m")
     read_only(disk)
     output = tmp_path / "output.txt"

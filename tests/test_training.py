@@ -218,6 +218,15 @@ def test_the_schedule_spans_all_steps_of_the_run(small_run, scheduler, expected)
     assert fit(run)["learning_rates"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw"])
+def test_the_schedule_leaves_the_momentum_alone(small_run, optimizer):
+    run = run_with(small_run, "--scheduler", "onecycle", "--optimizer", optimizer)
+    keys = ("momentum", "betas")
+    before = [run.optimizer.param_groups[0].get(key) for key in keys]
+    fit(run)
+    assert [run.optimizer.param_groups[0].get(key) for key in keys] == before
+
+
 # ------------------------------------------------------------------------------------ the run
 
 
@@ -298,6 +307,18 @@ def test_every_model_runs_with_the_configuration_that_comes_with_it(model, small
     names = {path.name for path in (tmp_path / "é è").iterdir()}
     assert names >= {figure, "train_accs.png", "valid_losses.png", "results.json"}
     assert not [name for name in names if name.endswith(".tmp")]
+
+
+def test_a_drawing_that_is_not_written_yet_does_not_spoil_the_training(
+    small_run, tmp_path, capsys, monkeypatch
+):
+    def visualize(model, logdir):
+        raise NotImplementedError("Problem 4.5: draw the kernels")
+
+    monkeypatch.setattr(MLP, "visualize", visualize, raising=False)
+    assert main.main([*small_run, "--visualize"]) == 0
+    assert "the first layer is not drawn: Problem 4.5: draw the kernels" in capsys.readouterr().out
+    assert len(list((tmp_path / "run").glob("*.png"))) == 4
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -407,7 +428,7 @@ def test_a_killed_run_resumes_and_ends_as_if_nothing_had_happened(demanding_run,
 
 
 def assert_same(one, other, key=""):
-    """Compare nested structures bit for bit, but for the seconds."""
+    """Compare nested structures bit for bit, except for the seconds."""
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other), key
     elif isinstance(one, dict):

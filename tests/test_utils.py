@@ -393,7 +393,7 @@ def test_objects_that_hold_no_tensors_are_returned_as_they_are(other):
 
 
 def test_values_and_gradients_survive_a_move():
-    """A graph goes on through the move: its result is not detached."""
+    """The graph continues through the move: the result is not detached."""
     tensor = torch.arange(3.0, requires_grad=True)
     (moved,) = to_device((tensor,), "cpu")
     assert torch.equal(moved, tensor)

@@ -8,7 +8,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,43 +60,57 @@ not_negative = _number(float, "number of 0 or more", lambda value: 0 <= value < 
 fraction = _number(float, "number of 0 or more and less than 1", lambda value: 0 <= value < 1)
 
 
-def add_data(parser: argparse._ActionsContainer, default: str | None = "cifar10") -> None:
-    """Add the flags that choose the images."""
-    parser.add_argument(
-        "--data",
-        default=default,
-        metavar="SOURCE",
-        help="cifar10 (downloaded), shapes (drawn, needs no network) or the path of an .npz file; "
-        f"default: {default or 'that of the run'}",
-    )
-    parser.add_argument(
-        "--data_dir",
-        default="data" if default else None,
-        metavar="DIR",
-        help=f"where cifar10 is kept; default: {'data' if default else 'that of the run'}",
-    )
+def add_number(
+    group: argparse._ActionsContainer,
+    flag: str,
+    kind: Callable[[str], float],
+    default: float | None,
+    words: str = "",
+    **options: Any,
+) -> None:
+    """Add a flag whose value is a number; its help ends with the default, unless that is None.
+
+    Args:
+        group: of the parser.
+        flag: with its two hyphens.
+        kind: one of the number types above.
+        default: of the value.
+        words: what the number is.
+        options: of ``add_argument``, such as ``metavar``.
+    """
+    if default is not None:
+        words = f"{words}; default: {default}".removeprefix("; ")
+    options = {"metavar": "X" if isinstance(default, float) else "N"} | options
+    group.add_argument(flag, type=kind, default=default, help=words, **options)
 
 
-def add_subset(parser: argparse._ActionsContainer) -> None:
+def add_data(group: argparse._ActionsContainer, default: str | None = "cifar10") -> None:
+    """Add the flags that choose the images; without a default it is that of the run."""
+    sources = "cifar10 (downloaded), shapes (drawn, needs no network) or the path of an .npz file"
+    folder = "data" if default else None
+    for flag, value, metavar, words in (
+        ("--data", default, "SOURCE", sources),
+        ("--data_dir", folder, "DIR", "where cifar10 is kept"),
+    ):
+        words += f"; default: {value or 'that of the run'}"
+        group.add_argument(flag, default=value, metavar=metavar, help=words)
+
+
+def add_subset(group: argparse._ActionsContainer) -> None:
     """Add the flag that leaves training images out."""
-    parser.add_argument(
-        "--subset",
-        type=positive_int,
-        metavar="N",
-        help="train on N images only, for slow machines; default: all",
-    )
+    words = "train on N images only, for slow machines; default: all"
+    add_number(group, "--subset", positive_int, None, words)
 
 
-def add_device(parser: argparse._ActionsContainer) -> None:
+def add_device(group: argparse._ActionsContainer) -> None:
     """Add the flag that chooses where to compute."""
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:N or mps; default: auto"
-    )
+    words = "auto, cpu, cuda, cuda:N or mps; default: auto"
+    group.add_argument("--device", default="auto", help=words)
 
 
-def add_precision(parser: argparse._ActionsContainer) -> None:
+def add_precision(group: argparse._ActionsContainer) -> None:
     """Add the flag that chooses how precisely to multiply."""
-    parser.add_argument(
+    group.add_argument(
         "--precision",
         choices=["auto", "float32", "bfloat16", "float16"],
         default="auto",
@@ -116,59 +130,32 @@ def make_parser() -> Parser:
     )
     what = parser.add_argument_group("what to train")
     what.add_argument("--model", choices=list(MODELS), default="mlp", help="default: mlp")
-    what.add_argument(
-        "--model_config", metavar="FILE", help="JSON; default: model_configs/MODEL.json"
-    )
+    words = "JSON; default: model_configs/MODEL.json"
+    what.add_argument("--model_config", metavar="FILE", help=words)
     add_data(what)
     add_subset(what)
     how = parser.add_argument_group("how to train")
-    how.add_argument("--epochs", type=positive_int, default=15, metavar="N", help="default: 15")
-    how.add_argument(
-        "--batch_size", type=positive_int, default=128, metavar="N", help="images; default: 128"
-    )
-    how.add_argument(
-        "--optimizer",
-        choices=["sgd", "momentum", "adam", "adamw"],
-        default="adamw",
-        help="default: adamw",
-    )
-    how.add_argument(
-        "--lr",
-        type=positive,
-        default=1e-3,
-        metavar="X",
-        help="learning rate, the highest one with a schedule; default: 1e-3",
-    )
-    how.add_argument(
-        "--momentum",
-        type=fraction,
-        default=0.9,
-        metavar="X",
-        help="of the optimizer of this name; default: 0.9",
-    )
-    how.add_argument(
-        "--weight_decay", type=not_negative, default=5e-4, metavar="X", help="default: 5e-4"
-    )
+    add_number(how, "--epochs", positive_int, 15)
+    add_number(how, "--batch_size", positive_int, 128, "images")
+    optimizers = ["sgd", "momentum", "adam", "adamw"]
+    how.add_argument("--optimizer", choices=optimizers, default="adamw", help="default: adamw")
+    add_number(how, "--lr", positive, 1e-3, "learning rate, the highest one with a schedule")
+    add_number(how, "--momentum", fraction, 0.9, "of the optimizer of this name")
+    add_number(how, "--weight_decay", not_negative, 5e-4)
     how.add_argument(
         "--scheduler",
         choices=["constant", "cosine", "onecycle"],
         default="constant",
         help="of the learning rate, step by step; default: constant",
     )
-    how.add_argument(
-        "--label_smoothing",
-        type=fraction,
-        default=0.0,
-        metavar="X",
-        help="share of the target spread over all classes; default: 0",
-    )
-    how.add_argument("--seed", type=seed_number, default=42, metavar="N", help="default: 42")
+    words = "share of the target spread over all classes"
+    add_number(how, "--label_smoothing", fraction, 0.0, words)
+    add_number(how, "--seed", seed_number, 42)
     where = parser.add_argument_group("where to train")
     add_device(where)
     add_precision(where)
-    where.add_argument(
-        "--compile", action="store_true", help="torch.compile the model: slower start, faster steps"
-    )
+    words = "torch.compile the model: slower start, faster steps"
+    where.add_argument("--compile", action="store_true", help=words)
     results = parser.add_argument_group("results")
     results.add_argument("--logdir", metavar="DIR", help="folder of the run; default: exps/MODEL")
     results.add_argument(
@@ -178,26 +165,14 @@ def make_parser() -> Parser:
         const="must",
         help="resume from the checkpoint in --logdir; with auto, start if there is none",
     )
-    results.add_argument(
-        "--overwrite", action="store_true", help="replace the run that is in --logdir"
-    )
-    results.add_argument(
-        "--print_every",
-        type=positive_int,
-        default=80,
-        metavar="N",
-        help="steps between two updates of the progress bar; default: 80",
-    )
-    results.add_argument(
-        "--visualize",
-        action="store_true",
-        help="draw the learning curves, and the first layer of resnet18 and mlpmixer",
-    )
-    results.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="show the curves in TensorBoard during training, and the figures after it",
-    )
+    words = "replace the run that is in --logdir"
+    results.add_argument("--overwrite", action="store_true", help=words)
+    words = "steps between two updates of the progress bar"
+    add_number(results, "--print_every", positive_int, 80, words)
+    words = "draw the learning curves, and the first layer of resnet18 and mlpmixer"
+    results.add_argument("--visualize", action="store_true", help=words)
+    words = "show the curves in TensorBoard during training, and the figures after it"
+    results.add_argument("--tensorboard", action="store_true", help=words)
     return parser
 
 

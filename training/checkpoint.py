@@ -148,15 +148,9 @@ def load_last_good(folder: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
 
 # What reading a zip archive with some bytes changed has been seen to raise.
 _UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    pickle.UnpicklingError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
+    zipfile.BadZipFile, zlib.error, pickle.UnpicklingError, EOFError, KeyError, NotImplementedError,
+    RuntimeError, ValueError,
+)  # fmt: skip
 
 
 def load_checkpoint(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:

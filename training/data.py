@@ -24,17 +24,8 @@ from training.shapes import draw_shapes
 
 SIZE = 32  # pixels
 CIFAR10_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
 PATIENCE = 60.0  # seconds without a byte, after which a host counts as down
 SPLIT = "a tenth of the training images, drawn once with numpy.random.RandomState(0), validates"
 
@@ -212,13 +203,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 _ARRAYS = (
-    "train_images",
-    "train_labels",
-    "test_images",
-    "test_labels",
-    "val_images",
-    "val_labels",
-)
+    "train_images", "train_labels", "test_images", "test_labels", "val_images", "val_labels",
+)  # fmt: skip
 
 
 def _check_part(path: Path, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -67,7 +67,8 @@ def describe_device(device: torch.device) -> str:
     """Return the name of the hardware, for the results."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{processor_name()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{processor_name()}, {threads} thread{'s' * (threads != 1)}"
 
 
 def processor_name() -> str:

@@ -65,8 +65,9 @@ def pick_precision(name: str, device: torch.device) -> Precision:
 
 def _fastest(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16
+        with torch.cuda.device(device):  # the next line asks the current GPU
+            if torch.cuda.is_bf16_supported(including_emulation=False):
+                return torch.bfloat16
         has_tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)
         return torch.float16 if has_tensor_cores else torch.float32
     if device.type == "cpu" and _has_bfloat16_units():

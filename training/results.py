@@ -10,15 +10,9 @@ TRAINED = "trained to the end"
 
 # The entries that grow with each epoch, and the best epoch: they are in the checkpoint too.
 HISTORY = (
-    "train_losses",
-    "valid_losses",
-    "train_accs",
-    "valid_accs",
-    "learning_rates",
-    "train_seconds",
-    "valid_seconds",
-    "best_epoch",
-)
+    "train_losses", "valid_losses", "train_accs", "valid_accs", "learning_rates", "train_seconds",
+    "valid_seconds", "best_epoch",
+)  # fmt: skip
 
 
 def read_results(logdir: str | Path) -> dict[str, Any]:

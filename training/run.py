@@ -28,20 +28,9 @@ from utils import seed_experiment
 # Arguments that may change when a run resumes: they do not affect the weights, or they name
 # something (a file, a device) that is compared by its content or may differ.
 FREE_ARGUMENTS = {
-    "compile",
-    "data",
-    "data_dir",
-    "device",
-    "epochs",
-    "logdir",
-    "model_config",
-    "overwrite",
-    "precision",
-    "print_every",
-    "resume",
-    "tensorboard",
-    "visualize",
-}
+    "compile", "data", "data_dir", "device", "epochs", "logdir", "model_config", "overwrite",
+    "precision", "print_every", "resume", "tensorboard", "visualize",
+}  # fmt: skip
 
 
 @dataclass
@@ -68,7 +57,7 @@ class Run:
     optimizer: Optimizer
     scheduler: LRScheduler | None
     fingerprint: dict[str, Any]
-    results: dict[str, Any]
+    results: dict[str, Any] = field(default_factory=dict)
     lock: FileLock | None = None
     epoch: int = 0
     progress: Progress = field(default_factory=Progress)
@@ -93,6 +82,48 @@ class Run:
             lines.append(f"resuming after epoch {self.epoch}{steps}")
         return "\n".join(lines)
 
+    def finish_epoch(
+        self, trained: tuple[float, float, float], validated: tuple[float, float, float]
+    ) -> None:
+        """Record and write what ``train`` and ``evaluate`` returned, and the weights."""
+        results = self.results
+        is_best = validated[1] > max(results["valid_accs"], default=-1.0)
+        for split, measured in (("train", trained), ("valid", validated)):
+            for quantity, value in zip(("losses", "accs", "seconds"), measured):
+                results[f"{split}_{quantity}"].append(value)
+        results["learning_rates"].append(self.progress.learning_rate)
+        self.epoch, self.progress = self.epoch + 1, Progress()
+        if is_best:
+            results["best_epoch"] = self.epoch
+            weights = self.model.state_dict()
+            self.best = {name: value.cpu().clone() for name, value in weights.items()}
+        self.save_checkpoint()
+        if is_best:
+            save(self.logdir / checkpoint.BEST_MODEL, self.best)
+        self.save_results()
+        if self.board is not None:
+            board.add_epoch(self.board, results, self.epoch)
+
+    def describe_epoch(self) -> str:
+        """Return the line for the terminal after an epoch; a star marks the best one yet."""
+        last = {key: self.results[key][-1] for key in HISTORY if key != "best_epoch"}
+        return (
+            f"epoch {self.epoch:>3}/{self.args.epochs}  "
+            f"train loss {last['train_losses']:.3f} acc {last['train_accs']:.3f}  "
+            f"valid loss {last['valid_losses']:.3f} acc {last['valid_accs']:.3f}  "
+            f"{last['train_seconds']:5.1f} s{'  *' * (self.results['best_epoch'] == self.epoch)}"
+        )
+
+    def describe_results(self) -> str:
+        """Return two lines for the terminal at the end."""
+        results, best = self.results, self.results["best_epoch"]
+        return (
+            f"best validation accuracy {results['valid_accs'][best - 1]:.4f} in epoch {best}, "
+            f"test accuracy of its weights {results['test_acc']:.4f}\n"
+            f"{sum(results['train_seconds']):.1f} s of training; "
+            f"results.json, best_model.pt and checkpoint.pt are in {self.args.logdir}"
+        )
+
     def save_checkpoint(self) -> None:
         """Write everything that ``setup`` needs to resume.
 
@@ -115,10 +146,6 @@ class Run:
     def save_results(self) -> None:
         """Write ``results.json``."""
         write_json(self.logdir / RESULTS, self.results)
-
-    def save_best(self) -> None:
-        """Write ``best_model.pt``."""
-        save(self.logdir / checkpoint.BEST_MODEL, self.best)
 
     def close(self) -> None:
         """Release the lock of the folder."""
@@ -151,7 +178,9 @@ def setup(args: argparse.Namespace, network: type[nn.Module] | None = None) -> R
     data = load_data(args.data, args.data_dir)
     _check_fit(data, config_path, config, args)
 
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = model.to(device)
+    if device.type != "mps":  # where the gradients of batch norm are wrong (pytorch #175189)
+        model = model.to(memory_format=torch.channels_last)
     if args.compile:
         model.compile()
     train_split = data.train.first(args.subset or len(data.train))
@@ -168,8 +197,8 @@ def setup(args: argparse.Namespace, network: type[nn.Module] | None = None) -> R
         optimizer=optimizer,
         scheduler=build_scheduler(optimizer, args, steps=args.epochs * len(train_batches)),
         fingerprint=_fingerprint(args, config, data),
-        results=_first_results(args, device, precision, model, config, data, len(train_split)),
     )
+    run.results = _first_results(run, config, data)
     run.lock, resumes = checkpoint.open_folder(run.logdir, args.resume, args.overwrite)
     try:
         if resumes:
@@ -206,17 +235,9 @@ def _fingerprint(args: argparse.Namespace, config: dict[str, Any], data: DataSet
     return shaping | {"model_config": config, "data_sha256": data.sha256}
 
 
-def _first_results(
-    args: argparse.Namespace,
-    device: torch.device,
-    precision: Precision,
-    model: nn.Module,
-    config: dict[str, Any],
-    data: DataSet,
-    train_images: int,
-) -> dict[str, Any]:
+def _first_results(run: Run, config: dict[str, Any], data: DataSet) -> dict[str, Any]:
     """Return the content of ``results.json`` before the first epoch."""
-    name = data.name
+    args, name, train_images = run.args, data.name, len(run.train_batches.split)
     if train_images < len(data.train):
         name += f", {train_images:,} training images"
     return {
@@ -226,7 +247,7 @@ def _first_results(
         FINISHED: None,
         "model": args.model,
         "model_config": config,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "data": {
             "name": name,
             "sha256": data.sha256,
@@ -237,8 +258,8 @@ def _first_results(
         },
         "args": {key: str(v) if isinstance(v, Path) else v for key, v in vars(args).items()},
         "seed": args.seed,
-        "device": describe_device(device),
-        "precision": str(precision),
+        "device": describe_device(run.device),
+        "precision": str(run.precision),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -273,7 +294,7 @@ def _restore(run: Run) -> None:
     run.best = state["best"]
     run.results.update(state["history"])
     if run.epoch > 0:
-        run.save_best()
+        save(run.logdir / checkpoint.BEST_MODEL, run.best)
         run.save_results()
 
 
@@ -296,5 +317,6 @@ def build_scheduler(
     if args.scheduler == "cosine":
         return CosineAnnealingLR(optimizer, T_max=steps)
     if args.scheduler == "onecycle":
-        return OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps)
+        # By default PyTorch would also cycle the momentum, and replace --momentum.
+        return OneCycleLR(optimizer, max_lr=args.lr, total_steps=steps, cycle_momentum=False)
     return None

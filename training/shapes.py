@@ -15,17 +15,8 @@ import numpy as np
 
 SIZE = 32  # pixels
 CLASSES = (
-    "disc",
-    "ring",
-    "half disc",
-    "crescent",
-    "triangle",
-    "square",
-    "bar",
-    "cross",
-    "star",
-    "tee",
-)
+    "disc", "ring", "half disc", "crescent", "triangle", "square", "bar", "cross", "star", "tee",
+)  # fmt: skip
 NUM_TRAIN = 10_000
 NUM_TEST = 2_000
 

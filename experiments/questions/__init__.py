@@ -1,1 +1,1 @@
-"""One file an experiment; ``experiments/__init__.py`` says what is in it."""
+"""One file per experiment; ``experiments/__init__.py`` describes its content."""

@@ -1,7 +1,7 @@
 """How does the batch size change the result?
 
-2025, Problems 4.5 and 4.6, a part of the search. The learning rate stays the same: a larger batch
-means fewer steps an epoch.
+2025, Problems 4.5 and 4.6, part of the search. The learning rate stays the same; a larger batch
+means fewer steps per epoch.
 """
 
 EPOCHS = 15

@@ -1,8 +1,8 @@
-"""What is the best MLP-Mixer with patches of 4, and what has its first layer learnt?
+"""What is the best MLP-Mixer with patches of 4, and what has its first layer learned?
 
 2025, Problem 4.6. A search over embedding width, depth, learning rate, weight decay, schedule,
 dropout, stochastic depth and label smoothing, in short runs; the best of them is then trained for
-longer. The test images are looked at once, by the winner.
+longer. Only the winner is tested.
 """
 
 import torch
@@ -11,6 +11,7 @@ from experiments.classify import load_model
 from experiments.figures import draw_kernels_and_units, draw_units_on_image
 from experiments.groups import read_groups
 from experiments.plan import load_experiments, round_to_two_digits
+from experiments.wanted import runs_wanted
 from training.data import load_data
 from training.units import draw_pairs
 
@@ -35,47 +36,46 @@ def suggest(trial):
 
 
 def report(page, groups):
-    from experiments.search import say_search  # Optuna is needed for this only
+    from experiments.search_page import show_search  # only searches need Optuna
 
-    say_search(page, groups)
-    page.curves(groups)
-    page.table(groups, "run")
-    page.say_gap(groups)
+    show_search(page, groups)
+    if groups["best"].diverged:
+        return
     model = load_model(groups["best"].runs[0])
+    path = draw_pairs(model, page.folder / "figures" / page.name, groups.of_one)
     page.add_picture(
-        draw_pairs(model, page.folder / "figures", groups.first["data"]["name"]).relative_to(
-            page.folder
-        ),
+        path.relative_to(page.folder),
         "The token-mixing units of the first block, as in figure 5 of the MLP-Mixer paper.",
     )
     units = model.blocks[0].mlp_tokens.fc1.weight
-    others = read_groups(load_experiments()["best_resnet18"], groups.settings)
-    if len(others):
+    resnet18 = load_experiments()["best_resnet18"]
+    others = read_groups(resnet18, groups.settings, runs_wanted(resnet18, groups.settings))
+    if others.ranked():
         kernels = load_model(others["best"].runs[0]).conv1.weight
         page.add_figure(
-            draw_kernels_and_units(kernels, units, page.title, groups),
+            draw_kernels_and_units(kernels, units, page.title, groups.of_one),
             "comparison",
-            "Left: kernels of ResNet18, means over the channels; each looks at 3 x 3 pixels, "
-            "wherever they are. Right: as many token-mixing units; each looks at the whole image, "
-            "one weight a patch, and is tied to the place.",
+            "Left: the kernels of ResNet18, averaged over the channels. Each sees 3 x 3 pixels, at "
+            "every position. Right: token-mixing units. Each sees the whole image, with one weight "
+            "per patch, and is bound to the position.",
         )
-    data = load_data(groups.settings.data, groups.settings.data_dir)
+    image = load_data(groups.settings.data, groups.settings.data_dir).val.images[0]
     page.add_figure(
-        draw_units_on_image(units, data.val.images[0], page.title, groups),
+        draw_units_on_image(units, image, page.title, groups.of_one),
         "on-image",
-        "What 15 units make of a validation image: its brightness, less the mean, times the "
-        "weight of the patch. Where a unit looks, the image shows; red adds to the unit, blue "
-        "takes away.",
+        "The strongest units on a validation image: its brightness minus the mean, times the "
+        "weight of the patch. Red adds to the output of the unit, blue subtracts from it.",
     )
     page.say(
-        "The weights of patches side by side correlate with "
-        f"{_neighbours(units.detach(), model.patchemb.grid_size):.2f}. Nothing but the data tells "
-        "the mixer which patches are neighbours: 0 would mean that it has not noticed."
+        "The weights of horizontally adjacent patches have a correlation of "
+        f"{_neighbours(units.detach(), model.patchemb.grid_size):.2f} over all units. The "
+        "architecture does not encode which patches are adjacent: before training, the expected "
+        "correlation is 0."
     )
 
 
 def _neighbours(units, grid):
-    """Return the correlation of the weights of patches side by side, over all units (U, N)."""
+    """Return the correlation of the weights of horizontally adjacent patches, for units (U, N)."""
     maps = units.reshape(-1, grid, grid)
     pairs = torch.stack([maps[:, :, 1:].flatten(), maps[:, :, :-1].flatten()])
     return torch.corrcoef(pairs)[0, 1].item()

@@ -1,8 +1,8 @@
-"""What is the best ResNet18, and what has its first layer learnt?
+"""What is the best ResNet18, and what has its first layer learned?
 
 2025, Problem 4.5. A search over learning rate, weight decay, batch size, optimizer, schedule and
-label smoothing, in short runs; the best of them is then trained for longer. The test images are
-looked at once, by the winner.
+label smoothing, in short runs; the best of them is then trained for longer. Only the winner is
+tested.
 """
 
 from experiments.classify import load_model
@@ -30,17 +30,16 @@ def suggest(trial):
 
 
 def report(page, groups):
-    from experiments.search import say_search  # Optuna is needed for this only
+    from experiments.search_page import show_search  # only searches need Optuna
 
-    say_search(page, groups)
-    page.curves(groups)
-    page.table(groups, "run")
-    page.say_gap(groups)
+    show_search(page, groups)
+    if groups["best"].diverged:
+        return
     model = load_model(groups["best"].runs[0])
     page.add_figure(
-        draw_kernels(model.conv1.weight, page.title, groups),
+        draw_kernels(model.conv1.weight, page.title, groups.of_one),
         "kernels",
-        "The 64 kernels of the first convolution, in three ways: as colours, each kernel scaled to "
-        "its own largest weight; the weights of the red channel alone; the mean over the channels. "
-        "In the last two, red is positive and blue negative, on one scale.",
+        "The 64 kernels of the first convolution: in colour, each scaled by its largest weight; "
+        "the weights of the red channel; the mean over the channels; and the same mean after each "
+        "kernel is standardised, to mean 0 and standard deviation 1.",
     )

@@ -1,6 +1,6 @@
 """How wide should the embedding of the MLP-Mixer be?
 
-2025, Problem 4.6, a part of the search. The widths of both MLPs grow with it.
+2025, Problem 4.6, part of the search. The widths of both MLPs grow with it.
 """
 
 EPOCHS = 15

@@ -1,93 +1,89 @@
 """How do gradients flow through the three architectures?
 
-2025, Problem 4.8. The norm of the gradient of every weight matrix and convolution, at the same
-steps of training.
+2025, Problem 4.8. The norm of the gradient of every weight matrix and convolution, at evenly
+spaced steps of training.
 """
 
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from experiments import classify, figures
-from training.run import Run as Prepared
+from training.run import Run as Training
 
 EPOCHS = 10
 KIND = ("gradients",)
 RUNS = {model: {"model": model} for model in ("mlp", "resnet18", "mlpmixer")}
 RECORDS = 60  # over the whole training
-FILE = "gradient_norms.jsonl"  # a line a record: the step, and the norm of each layer
+FILE = "gradient_norms.jsonl"  # one line per record: the step, and the norm of each layer
 
 
 def train(run, settings):
-    """Train as always, and write down norms on the way."""
-    prepared = classify.prepare(run, settings)
-    record_norms(prepared, run.folder / FILE)
-    classify.finish(prepared)
+    """Train as ``classify`` does, and record the norms."""
+    training = classify.setup(run, settings)
+    record_norms(training, run.folder / FILE)
+    classify.fit(training)
 
 
-def record_norms(prepared: Prepared, path: Path) -> None:
-    """Write the norms to a file, every so many steps, from the step on at which the run is."""
-    layers = {name: p for name, p in prepared.model.named_parameters() if p.ndim > 1}
-    epoch_steps = len(prepared.train_batches)
-    every = max(1, epoch_steps * prepared.args.epochs // RECORDS)
-    step = prepared.epoch * epoch_steps + prepared.progress.steps
-    # A run that was killed goes on before the step that it had reached.
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in map(_parse, lines) if line is not None and line["step"] < step]
-    path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+def record_norms(training: Training, path: Path) -> None:
+    """Append the norms to a file at regular steps, from the step that the run has reached."""
+    layers = {name: p for name, p in training.model.named_parameters() if p.ndim > 1}
+    epoch_steps = len(training.train_batches)
+    every = max(1, epoch_steps * training.args.epochs // RECORDS)
+    step = training.epoch * epoch_steps + training.progress.steps
+    # A killed run resumes before the last step in the file, and may have left half a line.
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] < step]
+    path.write_text("".join(kept))
 
     def write(*_):
         nonlocal step
         if step % every == 0:
             norms = torch.stack(torch._foreach_norm([p.grad for p in layers.values()]))
-            if prepared.precision.scaler.is_enabled():
-                norms /= prepared.precision.scaler.get_scale()
+            if training.precision.scaler.is_enabled():
+                norms /= training.precision.scaler.get_scale()
             content = {"step": step, "norms": dict(zip(layers, norms.tolist()))}
-            with path.open("a", encoding="utf-8") as file:
+            with path.open("a") as file:
                 file.write(json.dumps(content) + "\n")
         step += 1
 
-    prepared.optimizer.register_step_pre_hook(write)
-
-
-def _parse(line):
-    """Return a record, None if the process was killed while it was written."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
+    training.optimizer.register_step_pre_hook(write)
 
 
 def read_norms(folder):
     """Return layer names, steps (T,) and norms (layers, T)."""
-    lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
+    records = [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
     names = list(records[0]["norms"])
     steps = [record["step"] for record in records]
-    return names, steps, [[record["norms"][name] for record in records] for name in names]
+    return names, steps, np.array([[r["norms"][name] for r in records] for name in names])
 
 
 def report(page, groups):
-    ends = {}
+    ratios = {}
     for group in groups:
-        names, steps, norms = read_norms(group.folder)
-        figure = figures.draw_norms(f"{page.title} {group.label}", groups, names, steps, norms)
-        caption = f"`{group.label}`: norm of the gradient of each layer, from the input (top) on."
-        page.add_figure(figure, group.label, caption.replace("`", ""))
-        ends[group.label] = steps, norms[0], norms[-1]
+        names, steps, norms = read_norms(group.runs[0].folder)
+        title = f"Gradient norms of {group.label}"
+        page.add_figure(
+            figures.draw_norms(title, groups.of_one, names, steps, norms),
+            group.label,
+            f"{group.label}: norm of the gradient of each layer, input at the top.",
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios[group.label] = steps, norms[0] / norms[-1]
     page.add_figure(
-        figures.draw_ends(page.title, groups, ends),
+        figures.draw_ratios(page.title, groups.of_one, ratios),
         "first-to-last",
-        "Norm of the gradient of the first layer over that of the last one. Far below 1 the first "
-        "layer hardly learns.",
+        "Gradient norm of the first layer over that of the last one. Below 1, the gradient of the "
+        "first layer is the smaller one.",
     )
-    for label, (_, first, last) in ends.items():
-        ratios = sorted(a / b for a, b in zip(first, last) if b > 0)
-        if ratios:
+    for label, (_, ratio) in ratios.items():
+        finite = ratio[np.isfinite(ratio)]
+        if finite.size:
             page.say(
-                f"`{label}`: over training the gradient of the first layer is "
-                f"{ratios[len(ratios) // 2]:.2g} times that of the last one (median; from "
-                f"{ratios[0]:.2g} to {ratios[-1]:.2g})."
+                f"`{label}`: the gradient norm of the first layer is {np.median(finite):.2g} times "
+                f"that of the last one (median over the recorded steps; from {finite.min():.2g} to "
+                f"{finite.max():.2g})."
             )
     page.table(groups, "network")

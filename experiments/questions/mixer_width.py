@@ -3,6 +3,8 @@
 2025, Problem 4.7. All pairs of three widths.
 """
 
+from experiments.figures import draw_heat_maps, draw_train_against_valid
+
 EPOCHS = 15
 WIDTHS = (256, 512, 1024)
 RUNS = {
@@ -18,10 +20,20 @@ RUNS = {
 
 def report(page, groups):
     if groups.missing == 0:
-        rows = [str(width) for width in WIDTHS]
-        names = [[f"{tokens}, {channels}" for channels in rows] for tokens in rows]
-        page.heat_maps(groups, names, rows, "width of channel mixing", "width of token mixing")
-    page.train_against_valid(groups)
+        ticks = [str(width) for width in WIDTHS]
+        names = [[f"{tokens}, {channels}" for channels in WIDTHS] for tokens in WIDTHS]
+        x, y = "width of channel mixing", "width of token mixing"
+        page.add_figure(
+            draw_heat_maps(groups, names, ticks, page.title, x, y),
+            "gap",
+            "Accuracies in the epoch of the best validation accuracy, and the gap between them.",
+        )
+    page.add_figure(
+        draw_train_against_valid(groups, page.title),
+        "train-valid",
+        "Validation against training accuracy in the epoch of the best validation accuracy; on the "
+        "dashed line, both are equal.",
+    )
     page.table(groups, "token, channel width")
-    page.say_best(groups, "the pair {} (token, channel width)")
+    page.say_best(groups, "token and channel widths of {}")
     page.say_gap(groups)

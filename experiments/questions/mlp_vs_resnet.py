@@ -1,31 +1,30 @@
 """Is an MLP with as many parameters as ResNet-18 as good?
 
-2022, Question 3.8. Two hidden layers of one width, computed so that the numbers of parameters are
-as near to each other as they can be.
+2022, Question 3.8. The MLP has two hidden layers of the same width, computed so that the numbers of
+parameters are as close as possible.
 """
 
 from math import isqrt
 
-EPOCHS = 25
+from experiments.questions import resnet_grid
+
+EPOCHS = resnet_grid.EPOCHS
+NETWORKS = resnet_grid.NETWORKS
 PIXELS, CLASSES = 3 * 32 * 32, 10
 RESNET = 11_173_962  # parameters; a test counts them
 
 
 def width_of(parameters: int) -> int:
-    """Return w so that an MLP with hidden layers (w, w) has about so many parameters.
+    """Return the w for which an MLP with hidden layers (w, w) has about this many parameters.
 
-    It has w² + (PIXELS + CLASSES + 2) w + CLASSES, which is solved for w and rounded.
+    It has w² + (PIXELS + CLASSES + 2) w + CLASSES of them.
     """
     linear = PIXELS + CLASSES + 2
     return round((isqrt(linear**2 + 4 * (parameters - CLASSES)) - linear) / 2)
 
 
 RUNS = {
-    "ResNet-18": {
-        "model": "resnet18_a2022",
-        "activation_str": "relu",
-        "initialization": "xavier_normal",
-    },
+    "ResNet-18": resnet_grid.RUNS["relu, xavier_normal"],
     "MLP": {"model": "mlp", "hidden_sizes": [width_of(RESNET)] * 2},
 }
 

@@ -1,7 +1,7 @@
 """Which optimizer is best?
 
-2025, Problems 4.5 and 4.6, a part of the search. All with the same learning rate, which is a
-small one for `sgd`.
+2025, Problems 4.5 and 4.6, part of the search. All use the same learning rate, which is small for
+`sgd`.
 """
 
 EPOCHS = 15
@@ -15,4 +15,4 @@ RUNS = {
 def report(page, groups):
     page.bars(groups, "model and optimizer")
     page.table(groups, "model, optimizer")
-    page.say_best_of_each_model(groups, "{}")
+    page.say_best_of_each_model(groups)

@@ -1,12 +1,13 @@
 """Is a deep or a shallow CNN better, with about as many parameters?
 
-Regression assignment, part 2, question 3. The CNN of question 2; a deep one of 1 x 1
-convolutions, whose layers are those of the sheet; and a shallow one whose only convolution sees
-the whole image, with as many filters as bring it nearest to the parameters of the deep one.
+Regression assignment, part 2, question 3. The CNN of question 2; the deep one of the sheet, with
+1 x 1 convolutions; and a shallow one whose only convolution sees the whole image, with the number
+of filters that brings it closest to the parameters of the deep one.
 """
 
 from experiments.questions import regression_cnn
-from experiments.regress import KIND, draw, multiply_adds, say_overfitting, say_ranking, train
+from experiments.regress import KIND, multiply_adds, train
+from experiments.regress_page import draw, say_overfitting, say_ranking
 
 __all__ = ["KIND", "multiply_adds", "train"]
 
@@ -16,9 +17,9 @@ DEEP = 134_161  # parameters of the deep one; a test counts them
 
 
 def filters_for(parameters: int) -> int:
-    """Return how many 32 x 32 filters give the shallow CNN about so many parameters.
+    """Return how many 32 x 32 filters give the shallow CNN about this many parameters.
 
-    Its one output a filter is copied to 4 x 4 by the adaptive pooling, before the dense layer.
+    The adaptive pooling copies the one output of each filter to 4 x 4, before the dense layer.
     """
     a_filter = 3 * 32 * 32 + 1 + 4 * 4 * DENSE
     rest = DENSE + DENSE + 1  # biases of the dense layer, and the output

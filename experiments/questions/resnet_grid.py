@@ -4,7 +4,10 @@
 initialisations of the convolutions.
 """
 
+from numpy_networks.solution import ResNet18
+
 EPOCHS = 25
+NETWORKS = {"resnet18_a2022": ResNet18}
 RUNS = {
     f"{activation}, {initialization}": {
         "model": "resnet18_a2022",

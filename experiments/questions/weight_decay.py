@@ -1,6 +1,6 @@
 """How does the weight decay of AdamW change the result?
 
-2025, Problems 4.5 and 4.6, a part of the search. Weight decays over five powers of ten.
+2025, Problems 4.5 and 4.6, part of the search. Weight decays over five powers of ten.
 """
 
 EPOCHS = 15
