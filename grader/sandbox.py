@@ -203,6 +203,7 @@ def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, star
     """Read the pipes until the child ends or its time is over, and return how it ended."""
     stopped = False
     unread = set(kept)
+    _, trace, *_ = kept
     while True:
         # Not until the pipes close: a process that outlives the child may keep them open.
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -217,6 +218,7 @@ def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, star
         if not stopped and time.monotonic() - started > limits.wall:
             stopped = True
             os.kill(pid, signal.SIGXCPU)  # makes faulthandler write the stack
+            select.select([trace], [], [], 1.0)  # a busy machine may need that long for it
             time.sleep(0.05)
             os.kill(pid, signal.SIGKILL)
     if stopped or usage.ru_utime + usage.ru_stime >= limits.cpu:

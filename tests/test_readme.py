@@ -159,7 +159,7 @@ def test_no_command_is_left_out():
 
 def without_numbers(text):
     """What is printed, but for its numbers, the hardware and white space."""
-    text = re.sub(r"\(.*?threads\)", "(HARDWARE)", text.removesuffix("  *"))
+    text = re.sub(r"\(.*?threads?\)", "(HARDWARE)", text.removesuffix("  *"))
     return re.sub(r"\s+", " ", re.sub(r"[\d,.]*\d", "N", text)).strip()
 
 
