@@ -27,6 +27,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config):
+    """Keep the order of the files where the slow ones run side by side; see the next function."""
+    if config.option.markexpr == "slow" and hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Start with SLURM, which makes a job wait for minutes while other tests can run."""
+    items.sort(key=lambda item: item.path.name != "test_cluster.py")
+
+
 IGNORED = ("PYTEST_", "TORCHINDUCTOR_")
 
 
