@@ -31,6 +31,7 @@ kills, 200 full disks, 20 of each signal and 2,400 wrong files (ten minutes on 2
 25 two runs in one folder
     test_a_folder_in_use_is_refused_while_the_first_process_lives_and_not_after
     test_a_folder_with_a_run_in_it_is_not_overwritten_in_silence
+    test_a_process_that_has_trained_keeps_no_other_out
 26 loss not finite
     test_a_run_that_diverges_late_keeps_its_log_and_its_checkpoint
     test_a_diverging_run_says_so_and_what_to_try
@@ -374,6 +375,15 @@ def test_a_folder_in_use_is_refused_while_the_first_process_lives_and_not_after(
     first.join()
     assert finish([*demanding_run, "--logdir", folder, "--resume"], output) == 0
     assert_equal_runs(folder, whole[0])
+
+
+def test_a_process_that_has_trained_keeps_no_other_out(small_run, tmp_path):
+    """As a notebook, which lives on: neither after a run nor after one that is refused."""
+    output = tmp_path / "output.txt"
+    assert main.main([*small_run, "--epochs", "1"]) == 0
+    assert main.main(small_run) == 2  # the folder holds a run already
+    assert finish([*small_run, "--epochs", "2", "--resume"], output) == 0, output.read_text()
+    assert "resuming after epoch 1" in output.read_text()
 
 
 # ---------------------------------------------------------------- a loss not finite, no memory
