@@ -243,6 +243,7 @@ def test_evaluation_images_of_the_baseline_equal_ours():
         assert torch.equal(labels, their_labels) and labels.dtype == their_labels.dtype
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_each_epoch_of_the_baseline_has_every_image_once_in_a_new_order(workers):
     """A crop keeps the colour of an image of one colour, which identifies the image."""
