@@ -19,6 +19,8 @@ from filelock import FileLock
 
 from training import config
 
+import grading
+
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)  # where test.py has loaded it before
 
@@ -140,6 +142,24 @@ def cifar10_npz(shared):
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     return shared("cifar10", build) / "cifar10.npz"
+
+
+@pytest.fixture(scope="session")
+def expected(shared):
+    """The folder with the expected records of the first assignment."""
+    return grading.expected_of(shared)
+
+
+@pytest.fixture
+def graded(expected, tmp_path):
+    """A function that grades the solution with other files in its place."""
+    return grading.make_graded(expected, tmp_path)
+
+
+@pytest.fixture
+def spoilt(graded):
+    """A function that grades one changed file and checks that another keeps its points."""
+    return grading.make_spoilt(graded)
 
 
 @pytest.fixture(scope="session")

@@ -27,30 +27,12 @@ from grading import (
     WRONG,
     at_import,
     edit,
-    expected_of,
     in_forward,
     is_whole,
-    make_graded,
-    make_spoilt,
     write_submission,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
-
-
-@pytest.fixture(scope="session")
-def expected(shared):
-    return expected_of(shared)
-
-
-@pytest.fixture
-def graded(expected, tmp_path):
-    return make_graded(expected, tmp_path)
-
-
-@pytest.fixture
-def spoilt(graded):
-    return make_spoilt(graded)
 
 
 CASES = {case.name: case for case in engine.load_assignment("cifar10").cases}

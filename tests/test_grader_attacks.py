@@ -21,11 +21,8 @@ from grading import (
     SOLUTION,
     WRONG,
     at_import,
-    expected_of,
     in_forward,
     is_whole,
-    make_graded,
-    make_spoilt,
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
@@ -34,21 +31,6 @@ SLOW = pytest.mark.slow
 # Where the grader is not, submissions run as its own user and can write wherever it can.
 AS_ROOT = os.geteuid() == 0
 SHORT = {"cpu": 1, "wall": 3.0}  # limits for what would not end
-
-
-@pytest.fixture(scope="session")
-def expected(shared):
-    return expected_of(shared)
-
-
-@pytest.fixture
-def graded(expected, tmp_path):
-    return make_graded(expected, tmp_path)
-
-
-@pytest.fixture
-def spoilt(graded):
-    return make_spoilt(graded)
 
 
 # ------------------------------------------------------- 5. loops, hanging calls, crashes

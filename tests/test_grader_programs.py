@@ -30,7 +30,6 @@ from grading import (
     autograder_of,
     build_autograder,
     elsewhere,
-    expected_of,
     in_forward,
     is_whole,
     make_graded,
@@ -44,11 +43,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is 
 @pytest.fixture(scope="session")
 def autograder(shared):
     return autograder_of(shared)
-
-
-@pytest.fixture(scope="session")
-def expected(shared):
-    return expected_of(shared)
 
 
 # ------------------------------------------- 18. other users, and the file for Gradescope
