@@ -40,7 +40,7 @@ def compare(found: Record, expected: Record) -> str:
         arrays.setdefault(what, []).append(array)
     for what, meta, wanted in expected:
         if not arrays.get(what):
-            return f"{what} was not recorded; the code stopped or changed the grader's record"
+            return f"{what}: nothing was computed"
         difference = _COMPARE[meta["kind"]](what, arrays[what].pop(), wanted, meta)
         if difference:
             return difference
@@ -67,7 +67,9 @@ def _close(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any
     text = f"{what} is {found[place]:.6g}{where}; expected {wanted[place]:.6g}"
     if gap.size > 1:
         text += f". {np.count_nonzero(gap > limit)} of {gap.size} entries differ"
-        if np.isfinite(found).all():
+        if (np.abs(np.sort(found, axis=None) - np.sort(wanted, axis=None)) <= limit).all():
+            text += "; the numbers are correct, their order is not"
+        elif np.isfinite(found).all():
             text += f"; yours lie in {_range(found)}, expected in {_range(wanted)}"
         else:
             text += f"; {np.count_nonzero(~np.isfinite(found))} of yours are NaN or infinite"
@@ -80,6 +82,10 @@ def _range(numbers: np.ndarray) -> str:
 
 def _same(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
     return "" if str(found) == str(wanted) else f"{what} is {str(found)[:200]}; expected {wanted}"
+
+
+def _test(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
+    return "" if str(found) == str(wanted) else f"{what}: {str(found)[:600]}"
 
 
 def _parameters(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
@@ -118,6 +124,22 @@ def _drawn(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any
     )
 
 
+def _random(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
+    """Check initial values: random, the same for the same seed, different for another."""
+    if found.shape != wanted.shape:
+        return f"{what} cannot be compared between two instances"
+    first, second, other = found
+    if not np.isfinite(found).all():
+        return f"{what} contains memory that was never set; expected random numbers"
+    if np.ptp(found[0, :-2]) == 0 and found.shape[1] > 3:  # with the mean and the deviation
+        return f"{what} is {found[0, 0]:.6g} everywhere; expected random numbers"
+    if (first != second).any():
+        return f"{what} differs between two instances with the same seed; expected the same"
+    if (first == other).all():
+        return f"{what} is the same for two seeds; expected different random numbers"
+    return ""
+
+
 def _different(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
     if found.shape != wanted.shape:
         return f"{what} have shape {found.shape[1:]}; expected {wanted.shape[1:]}"
@@ -130,6 +152,8 @@ _COMPARE = {
     "parameters": _parameters,
     "drawn": _drawn,
     "different": _different,
+    "random": _random,
+    "test": _test,
 }
 
 

@@ -15,12 +15,13 @@ import random
 import re
 import sys
 import traceback
+import unittest
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -109,6 +110,7 @@ class Trial:
     ):
         self._folder, self._dtype, self._stand_ins = folder, dtype, stand_ins
         self._items: list[tuple[str, dict[str, Any], np.ndarray]] = []
+        self._settings: dict[str, str] = {}  # after the import of each file
         # The project's folder has files of the same names, which may be imported already.
         here = Path(__file__).resolve().parent.parent
         elsewhere = [p for p in sys.path if p and Path(p).resolve() != here]
@@ -123,6 +125,7 @@ class Trial:
         if not (self._folder / f"{name}.py").exists():
             raise Wrong(f"{name}.py is missing")
         module = importlib.import_module(name)
+        self._settings[name] = self._describe_settings()
         setattr(self, name, module)
         for part, source in self._stand_ins.get(f"{name}.py", {}).items():
             definitions = {"__name__": f"solution_{name}"}
@@ -135,13 +138,13 @@ class Trial:
         self._settle()  # the import may have changed any of this
         return module
 
-    def _settle(self) -> None:
+    def _settle(self, seed: int = 0) -> None:
         """Set all state that results may depend on."""
         torch.set_default_dtype(self._dtype)
         torch.set_grad_enabled(True)
-        torch.manual_seed(0)
-        np.random.seed(0)
-        random.seed(0)
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
 
     def draw(self, *shape: int, seed: int = 0) -> Tensor:
         """Return standard normal numbers, the same on every machine and in each precision."""
@@ -177,18 +180,20 @@ class Trial:
         The largest accepted error is ``tolerance`` times the largest expected number, or
         ``absolute`` if that is more.
         """
-        if not isinstance(value, Tensor):
+        if type(value) not in (Tensor, nn.Parameter):  # a subclass could report anything
             raise Wrong(f"{what} is {_in_words(value)}; expected a tensor")
         if value.dtype not in (torch.float32, torch.float64):
             raise Wrong(f"{what} is a tensor of {value.dtype}; expected {torch.float32}")
         numbers = value.detach().cpu().numpy()
         self._add(what, numbers, kind="close", tolerance=tolerance, absolute=absolute)
 
-    def record_number(self, what: str, value: Any, tolerance: float = 0.0) -> None:
-        """Record a single number, whatever its type."""
+    def record_number(
+        self, what: str, value: Any, tolerance: float = 0.0, absolute: float = 0.0
+    ) -> None:
+        """Record a single number, whatever its type; the tolerances are those of ``record``."""
         try:
             number = np.array(float(value))
-            self._add(what, number, kind="close", tolerance=tolerance, absolute=0.0)
+            self._add(what, number, kind="close", tolerance=tolerance, absolute=absolute)
         except (TypeError, ValueError, RuntimeError) as error:
             raise Wrong(f"{what} is {_in_words(value)}; expected a number") from error
 
@@ -215,17 +220,43 @@ class Trial:
         pair = np.stack([first.detach().cpu().numpy(), second.detach().cpu().numpy()])
         self._add(what, pair, kind="different")
 
+    def construct(self, what: str, build: Callable[[], nn.Module]) -> None:
+        """Record how a part starts and what its constructor leaves behind.
+
+        The part is built with the same seed twice and with another one. Its matrices and kernels
+        are expected to be random and to follow the seed; two instances share nothing.
+        """
+        built, afterwards = [], []
+        for seed in (0, 0, 1):
+            self._settle(seed)
+            torch.use_deterministic_algorithms(True)  # torch.empty returns NaN, not old memory
+            built.append(build())
+            torch.use_deterministic_algorithms(False)
+            afterwards.append(_next_random_numbers())
+            self._record_settings(what)
+        self._record_seeding(what, *afterwards[1:])
+        first, second, other = (dict(module.named_parameters()) for module in built)
+        for name, parameter in first.items():
+            if parameter.ndim > 1:
+                draws = [_summary(p[name]) for p in (first, second, other) if name in p]
+                self._add(f"{what}: the initial {name}", np.stack(draws), kind="random")
+        shared = [n for n in first if n in second and first[n].data_ptr() == second[n].data_ptr()]
+        text = ", ".join(shared) or "none"
+        self.record_text(f"{what}: the parameters that two instances share", text)
+
     def call(self, what: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
         """Call a part of the submission and record what it returns."""
         output = function(*inputs)
         self.record(what, output)
         return output
 
-    def differentiate(self, what: str, function: Any, *inputs: Tensor, seed: int = 0) -> None:
+    def differentiate(
+        self, what: str, function: Any, *inputs: Tensor, seed: int = 0, scale: float = 1.0
+    ) -> None:
         """Record the output, and the gradients with respect to the first input and all parameters.
 
-        They are gradients of a weighted sum of the output. A large gradient is recorded as a few
-        sums of its entries with random signs.
+        They are gradients of a sum of the output with random weights, times ``scale``. A large
+        gradient is recorded as a few sums of its entries with random signs.
         """
         leaf = inputs[0].clone().requires_grad_()
         # Not the leaf itself, on which in-place operations are errors.
@@ -234,22 +265,94 @@ class Trial:
         if not output.requires_grad:
             raise Wrong(f"{what} is detached; expected a tensor through which gradients flow")
         # The same weights for any shape: the judge reports a wrong one.
-        weights = self.draw(max(output.numel(), 1), seed=seed + 1)[: output.numel()]
+        weights = scale * self.draw(max(output.numel(), 1), seed=seed + 1)[: output.numel()]
+        parameters = list(function.named_parameters() if isinstance(function, nn.Module) else ())
+        for _, parameter in parameters:
+            parameter.grad = None
         (output * weights.reshape(output.shape)).sum().backward()
-        parameters = function.named_parameters() if isinstance(function, nn.Module) else ()
         for name, tensor in (("the input", leaf), *parameters):
             gradient = tensor.grad
             if gradient is None:
                 raise Wrong(f"{what}: no gradient reaches {name}")
             if gradient.numel() > SMALL:
                 gradient = self._sketch(gradient)
-            self.record(f"{what}: the gradient of {name}", gradient, GRADIENT_TOLERANCE)
+            # Some gradients are 0 but for rounding.
+            absolute = 1e-6 * scale
+            self.record(f"{what}: the gradient of {name}", gradient, GRADIENT_TOLERANCE, absolute)
+
+    def probe(self, what: str, part: Any, *inputs: Tensor, seed: int = 0) -> None:
+        """Record all that calls of a part show, and what they leave behind.
+
+        The part is called four times with the same inputs: with gradients; with gradients that
+        are 10,000 times as large and another random seed; without gradients; and with the signs of
+        all parameters reversed. Outputs, gradients, buffers, the arguments, the random state and
+        global settings are recorded.
+        """
+        before = [tensor.clone() for tensor in inputs]
+        self._settle(0)
+        self.differentiate(what, part, *inputs, seed=seed)
+        first = _next_random_numbers()
+        self._settle(1)
+        self.differentiate(f"{what}, called again", part, *inputs, seed=seed, scale=1e4)
+        second = _next_random_numbers()
+        self._record_seeding(what, first, second)
+        with torch.no_grad():
+            self.record(f"{what}, without gradients", part(*inputs))
+            _negate(part)
+            output = part(*inputs)
+            _negate(part)
+        self.record(f"{what}, called again with the signs of all parameters reversed", output)
+        for number, (tensor, copy) in enumerate(zip(inputs, before), start=1):
+            same = "unchanged" if torch.equal(tensor, copy) else "changed in place"
+            self.record_text(f"{what}: argument {number} after the call", same)
+        self.record_buffers(what, part)
+        self._record_settings(what)
+
+    def record_buffers(self, what: str, part: Any) -> None:
+        """Record the buffers of a module, such as the running statistics of batch norm."""
+        for name, buffer in part.named_buffers() if isinstance(part, nn.Module) else ():
+            self.record(f"{what}: {name} afterwards", buffer.to(self._dtype))
+
+    def _record_seeding(self, what: str, first: list[float], second: list[float]) -> None:
+        """Record the next random numbers after two calls with different seeds."""
+        for name, *pair in zip(("torch", "NumPy", "random"), first, second):
+            words = f"The next random numbers of {name} after {what}, with two seeds,"
+            self._add(words, np.array(pair), kind="different")
+
+    def record_settings(self, file: str) -> None:
+        """Record what importing a submitted file, such as "mlp", does to global settings."""
+        getattr(self, file)
+        self.record_text(
+            f"The default dtype and grad mode after import {file}", self._settings[file]
+        )
+
+    def _record_settings(self, what: str) -> None:
+        settings = self._describe_settings()
+        self.record_text(f"The default dtype and grad mode after {what}", settings)
+
+    def _describe_settings(self) -> str:
+        """Return whether the global settings are still those of the trial."""
+        kept = torch.get_default_dtype() == self._dtype and torch.is_grad_enabled()
+        return "unchanged" if kept else "changed"
 
     def _sketch(self, gradient: Tensor) -> Tensor:
         """Return sums of the entries with random signs; an error in any entry shows."""
         signs = np.random.RandomState(0).randint(0, 2, gradient.numel()).astype(np.float32) * 2 - 1
         signed = gradient.flatten() * torch.from_numpy(signs).to(gradient.dtype)
         return torch.stack([part.sum() for part in signed.tensor_split(SKETCH)])
+
+    def run_tests(self, tests: CodeType, *names: str) -> None:
+        """Record whether tests of the handout's ``test.py`` pass, such as "TestMLP.test_x"."""
+        torch.set_default_dtype(torch.float32)
+        module = ModuleType("public_tests")
+        exec(tests, vars(module))
+        for name in names:
+            owner, _, method = name.partition(".")
+            result = _FirstError()
+            getattr(module, owner)(method).run(result)
+            text = explain(result.error, self._folder) if result.error else "passes"
+            self._add(f"{name} in test.py", np.array(text), kind="test")
+        self._settle()
 
     @contextmanager
     def without(self, operations: tuple[str, ...]) -> Iterator[None]:
@@ -309,7 +412,7 @@ def explain(error: BaseException, folder: Path) -> str:
     # The folder and memory addresses differ from run to run.
     text = re.sub(r" at 0x[0-9a-f]+", "", str(error).replace(f"{folder}/", ""))[:400]
     text = text or "no message"
-    if isinstance(error, Wrong):
+    if isinstance(error, Wrong | AssertionError):  # also of test.py, whose messages are sentences
         return text
     frames = [
         frame
@@ -346,7 +449,45 @@ def _place(frames: list[traceback.FrameSummary]) -> str:
     return f"{Path(last.filename).name}, line {last.lineno}, in {last.name}: {line[:120]}"
 
 
+class _FirstError(unittest.TestResult):
+    """Keeps the first error of a test."""
+
+    error: BaseException | None = None
+
+    def addError(self, test, err):
+        self.error = self.error or err[1]
+
+    addFailure = addError
+
+    def addSubTest(self, test, subtest, err):
+        if err is not None:
+            self.addError(test, err)
+
+
+def compile_tests(folder: str) -> CodeType:
+    """Compile the ``test.py`` of a solution's folder, given from the root of the project."""
+    path = Path(__file__).resolve().parent.parent / folder / "test.py"
+    return compile(path.read_text(encoding="utf-8"), "test.py", "exec")
+
+
+def _negate(part: Any) -> None:
+    """Reverse the signs of all parameters of a module in place."""
+    for parameter in part.parameters() if isinstance(part, nn.Module) else ():
+        parameter.neg_()
+
+
+def _next_random_numbers() -> list[float]:
+    """Return a number from each global random generator: torch, NumPy, random."""
+    return [torch.rand(()).item(), np.random.random(), random.random()]
+
+
+def _summary(tensor: Tensor) -> np.ndarray:
+    """Return the first entries of a tensor, the mean and the standard deviation of all."""
+    flat = tensor.detach().double().flatten()
+    return torch.cat([flat[:64], flat.mean()[None], flat.std(correction=0)[None]]).numpy()
+
+
 def _in_words(value: Any) -> str:
-    if isinstance(value, Tensor):
+    if type(value) in (Tensor, nn.Parameter):
         return f"a tensor of shape {tuple(value.shape)}"
     return "None" if value is None else f"a {type(value).__name__}"
