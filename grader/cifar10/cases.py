@@ -397,9 +397,10 @@ def _record_fraction(trial: Trial, what: str, entries: torch.Tensor) -> None:
 @case("3.2", 1, "mlpmixer.py", public=True, stand_ins=("Mlp",))
 def block_has_two_norms_and_two_mlps(trial: Trial):
     """MixerBlock has the layers of the diagram, with hidden widths int(ratio * dim)."""
-    for options in ({}, {"mlp_ratio": (0.75, 3.5)}, {"mlp_ratio": (2.0, 1.0)}):
+    for ratios in ((0.5, 4.0), (0.75, 3.5), (2.0, 1.0)):
         for dim in (6, 7):
-            _build(trial, "mlpmixer.MixerBlock", dim, 5, **options)
+            _build(trial, "mlpmixer.MixerBlock", dim, 5, mlp_ratio=ratios)
+    _build(trial, "mlpmixer.MixerBlock", 6, 5)
     trial.run_tests(TESTS, "TestMixerBlock.test_parameters_are_those_of_the_diagram")
 
 
@@ -628,8 +629,8 @@ def loss_has_the_right_gradient(trial: Trial):
 
 @case("4.1", 1.5, "utils.py", forbidden=OWN_LOSS, hint="consider very large and very small logits.")
 def loss_is_finite_for_large_logits(trial: Trial):
-    """cross_entropy_loss and its gradient are correct for logits of ±100 to ±1e38."""
-    for scale in (1e2, 1e3, 1e4, 1e6, 1e30, 1e38):
+    """cross_entropy_loss and its gradient are correct for logits of ±100 to ±1e37."""
+    for scale in (1e2, 1e3, 1e4, 1e6, 1e30, 1e37):
         logits = torch.tensor([[1.0, -1, 0], [-1, 1, 0], [0, 0, 0], [1, 1, -1], [-1, -1, -1]])
         logits, labels = scale * logits.to(trial.draw(1).dtype), torch.tensor([0, 0, 0, 1, 2])
         for number in range(len(labels)):
@@ -639,12 +640,8 @@ def loss_is_finite_for_large_logits(trial: Trial):
             # logsumexp(x) - x[k], which is correct, loses digits by cancellation.
             loss = trial.utils.cross_entropy_loss(row, label)
             trial.record(what, loss, tolerance=1e-5, absolute=1e-6 * scale)
-            if scale < 1e38:  # of a batch, the sum would overflow
-                continue
-            trial.differentiate(what, trial.utils.cross_entropy_loss, row, label)
-        if scale < 1e38:
-            what = f"cross_entropy_loss of logits of ±{scale:g}"
-            trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
+        what = f"cross_entropy_loss of logits of ±{scale:g}"
+        trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
     _loss_tests(trial, "large_logits_do_not_overflow")
 
 
