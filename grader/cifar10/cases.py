@@ -66,11 +66,11 @@ def _set(model: nn.Module, mode: str) -> nn.Module:
     return model
 
 
-def _construct(trial: Trial, name: str, *arguments: Any) -> None:
+def _construct(trial: Trial, name: str, **arguments: Any) -> None:
     """Record how a part is initialised and what its constructor leaves behind."""
     file, _, part = name.partition(".")
-    build = getattr(getattr(trial, file), part)
-    trial.construct(_call(part, *arguments), lambda: build(*arguments))
+    build = partial(getattr(getattr(trial, file), part), **arguments)
+    trial.construct(_call(part, **arguments), build)
 
 
 # ---------------------------------------------------------------- Problem 1: the MLP
@@ -83,7 +83,7 @@ def linear_registers_weight_and_bias(trial: Trial):
     """Linear registers weight (out, in) and bias (out,), with random initial weights."""
     for sizes in ((7, 4), (4, 7), (1, 1)):
         _own_linear(trial, *sizes)
-    _construct(trial, "mlp.Linear", 30, 20)
+    _construct(trial, "mlp.Linear", in_features=30, out_features=20)
     trial.run_tests(
         TESTS,
         "TestLinear.test_parameters_are_weight_and_bias",
@@ -144,7 +144,9 @@ def new_mlp_is_glorot_normal(trial: Trial):
         what = f"Linear{sizes} after _initialize_linear_layer: its"
         trial.record_drawn(f"{what} weight", layer.weight, "normal", math.sqrt(2 / sum(sizes)))
         trial.record(f"{what} bias", layer.bias, tolerance=0)
-    _construct(trial, "mlp.MLP", 48, [8, 8, 6], 4)
+    _construct(
+        trial, "mlp.MLP", input_size=48, hidden_sizes=[8, 8, 6], num_classes=4, activation="relu"
+    )
     trial.record_settings("mlp")
     trial.run_tests(
         TESTS,
@@ -246,12 +248,12 @@ def block_projects_its_input(trial: Trial):
 @case("2.1", 1.5, "resnet18.py", hint="consider the difference between training and evaluation.")
 def block_normalises_by_the_batch(trial: Trial):
     """BasicBlock in training normalises by batch statistics and updates the running ones."""
-    for what, block, arguments in _build_all(trial, "resnet18.BasicBlock", (4, 4), (4, 6, 2)):
+    for what, block, _ in _build_all(trial, "resnet18.BasicBlock", (4, 4), (4, 6, 2)):
         for batch in (4, 1, 40):
             for mode in MODES:
                 maps = trial.draw(batch, 4, 8, 8)
                 trial.probe(f"{what} in {mode}, batch of {batch}", _set(block, mode), maps)
-        _construct(trial, "resnet18.BasicBlock", *arguments)
+    _construct(trial, "resnet18.BasicBlock", in_planes=4, planes=6, stride=2)
     trial.run_tests(TESTS, "TestBasicBlock.test_output_equals_stored_numbers")
 
 
@@ -309,7 +311,7 @@ def resnet18_has_the_right_gradients(trial: Trial):
 @case("2.2", 1, "resnet18.py", stand_ins=("BasicBlock",), hint="consider training mode.")
 def resnet18_trains_by_batch_statistics(trial: Trial):
     """ResNet18 in training normalises by batch statistics and updates the running ones."""
-    _construct(trial, "resnet18.ResNet18", 10)
+    _construct(trial, "resnet18.ResNet18", num_classes=10)
     trial.record_settings("resnet18")
     model = _build(trial, "resnet18.ResNet18", 10).train()
     trial.probe("ResNet18 in training", model, trial.draw(2, 3, 32, 32))
@@ -356,7 +358,7 @@ def patches_have_the_right_gradients(trial: Trial):
     _check_device(
         trial, _build(trial, "mlpmixer.PatchEmbed", 8, 4, 3, 6), (2, 3, 8, 8), "PatchEmbed"
     )
-    _construct(trial, "mlpmixer.PatchEmbed", 8, 4, 3, 6)
+    _construct(trial, "mlpmixer.PatchEmbed", img_size=8, patch_size=4, in_chans=3, embed_dim=6)
 
 
 @case("3.2", 1, "mlpmixer.py", public=True)
@@ -367,7 +369,7 @@ def mlp_of_the_mixer_is_two_layers(trial: Trial):
             what = f"Mlp(5, 9, nn.{act.__name__}, drop={drop}) in {mode}"
             layer = trial.fill(what, trial.mlpmixer.Mlp(5, 9, act, drop=drop))
             trial.probe(what, _set(layer, mode), trial.draw(2, 6, 5))
-    _construct(trial, "mlpmixer.Mlp", 5, 9)
+    _construct(trial, "mlpmixer.Mlp", in_features=5, hidden_features=9)
     # With identity layers, the output is 0 where the second dropout drops, sigmoid(1) / (1 - p)^2
     # where both keep, and 0 where the first drops, since that one follows the activation.
     for drop in (0.25, 0.5):
@@ -431,7 +433,7 @@ def block_has_the_right_gradients(trial: Trial):
             what = f"MixerBlock(6, 5) in {mode}, batch of {batch}"
             patches = trial.draw(batch, 5, 6, seed=seed)
             trial.probe(what, _set(block, mode), patches)
-    _construct(trial, "mlpmixer.MixerBlock", 6, 5)
+    _construct(trial, "mlpmixer.MixerBlock", dim=6, seq_len=5)
 
 
 @case("3.2", 0.5, "mlpmixer.py", stand_ins=("Mlp",), hint="consider very small activations.")
@@ -510,7 +512,15 @@ def new_mixer_is_initialised(trial: Trial):
             trial.record_drawn(what, parameter, "uniform", math.sqrt(2 / sum(parameter.shape)))
         else:
             trial.record(what, parameter, tolerance=0)
-    _construct(trial, "mlpmixer.MLPMixer", 4, 8, 4, 6, 2)
+    _construct(
+        trial,
+        "mlpmixer.MLPMixer",
+        num_classes=4,
+        img_size=8,
+        patch_size=4,
+        embed_dim=6,
+        num_blocks=2,
+    )
     trial.record_settings("mlpmixer")
     trial.run_tests(TESTS, "TestMLPMixer.test_a_new_network_is_initialised")
 
@@ -652,6 +662,8 @@ def loss_leaves_its_arguments_alone(trial: Trial):
         logits, labels = _batch(trial, size, classes, 2)
         what = f"cross_entropy_loss of logits {(size, classes)}"
         trial.probe(what, trial.utils.cross_entropy_loss, logits, labels)
+        loss = trial.utils.cross_entropy_loss(logits=logits, labels=labels)
+        trial.record(f"{what}, arguments by name", loss)
     trial.record_settings("utils")
     meta = (logits.to("meta"), labels.to("meta"))
     _refuse_other_devices(lambda: trial.utils.cross_entropy_loss(*meta), "cross_entropy_loss")
