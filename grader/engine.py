@@ -10,20 +10,19 @@ import importlib
 import json
 import os
 import signal
-import stat
 import time
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from grader import judge, sandbox
+from grader.submissions import collect
 from grader.trial import Case, conduct
 
 # Imported once here rather than in every case; if one is missing, students' imports fail likewise.
@@ -34,7 +33,6 @@ with suppress(ImportError), warnings.catch_warnings():
     import numpy.random  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGEST_FILE = 1 << 20  # bytes of a submitted file
 STAND_INS = "stand_ins.json"
 IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
 CASE_LIMITS = sandbox.Limits()
@@ -185,80 +183,6 @@ def _extract(source: str, part: str) -> str:
 
 def _names_in(node: ast.AST) -> set[str]:
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file of a submission: its path, its size in bytes, and a function that reads it."""
-
-    path: PurePosixPath
-    size: int
-    is_link: bool
-    read: Callable[[], bytes]
-
-
-def collect(submission: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
-    """Find the submitted files in a folder or zip archive.
-
-    A file in a subfolder or with capitals in its name is used if it is the only candidate. No other
-    file is read, no link is followed, and nothing is unpacked.
-
-    Returns:
-        The content of the files by name, and a note about each irregularity.
-
-    Raises:
-        ValueError: neither a folder nor a zip archive.
-    """
-    files, notes = {}, []
-    members = list(_members(submission))
-    for name in names:
-        similar = [m for m in members if m.path.name.lower() == name]
-        exact = [m for m in similar if str(m.path) == name]
-        choice = [m for m in exact or similar if not m.is_link]
-        if len(choice) > 1:
-            found = ", ".join(str(m.path) for m in choice[:4])
-            notes.append(f"{name} was found in several places: {found}. None was used.")
-        elif not choice:
-            fault = "is a link; submit the file itself" if similar else "is missing"
-            notes.append(f"{name} {fault}.")
-        elif choice[0].size > LARGEST_FILE:
-            notes.append(f"{name} has more than {LARGEST_FILE:,} bytes and was not used.")
-        else:
-            try:
-                files[name] = choice[0].read()
-            except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-                notes.append(f"{name} cannot be read: {getattr(error, 'strerror', error)}.")
-            if not exact:
-                notes.append(f"{name} was taken from {choice[0].path}.")
-    # Folder names may contain any bytes.
-    return files, [_clean(os.fsencode(note)) for note in notes]
-
-
-def _members(submission: Path) -> Iterator[Member]:
-    """Yield the files of a folder or zip archive, except those with a path outside it."""
-    if submission.is_dir():
-        inside = submission.resolve()
-        for path in sorted(submission.rglob("*")):
-            relative = path.relative_to(submission)
-            if path.is_file():
-                is_link = path.resolve() != inside / relative
-                size = path.stat().st_size
-                yield Member(PurePosixPath(relative), size, is_link, path.read_bytes)
-    elif zipfile.is_zipfile(submission):
-        with zipfile.ZipFile(submission) as archive:
-            for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                stored = PurePosixPath(info.filename.replace("\\", "/"))
-                if info.is_dir() or stored.is_absolute() or ".." in stored.parts:
-                    continue
-                is_link = stat.S_ISLNK(info.external_attr >> 16)
-                yield Member(stored, info.file_size, is_link, partial(_unzip, submission, info))
-    else:
-        raise ValueError(f"{submission} is neither a folder nor a zip archive")
-
-
-def _unzip(path: Path, member: zipfile.ZipInfo) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(member)
 
 
 def grade(
