@@ -2,11 +2,12 @@
 
 import argparse
 import csv
-import multiprocessing
+import signal
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from training.arguments import Parser, add_number, positive, positive_int, reaso
 PROGRAM = "python -m grader"
 
 try:
-    from grader.engine import ROOT, Assignment, Report, grade, load_assignment, prepare_expected
+    from grader.assignment import ROOT, Assignment, load_manifest
+    from grader.engine import Report, grade, prepare_expected
     from grader.results import to_row, to_table, write_gradescope
+    from grader.server import Server
 except ModuleNotFoundError as error:
     if error.name not in ("fcntl", "resource"):
         raise
@@ -104,38 +107,41 @@ def _add_command(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status: 2 for invalid arguments."""
     args = make_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        assignment = load_assignment(args.assignment)
+        load_manifest(args.assignment)
         return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
             args.command
-        ](assignment, args)
+        ](args)
     except (ValueError, OSError, RuntimeError) as error:
         return report(PROGRAM, reason(error))
 
 
-def _handout(assignment: Assignment, args: argparse.Namespace) -> int:
+def _handout(args: argparse.Namespace) -> int:
     from grader.handout import make_handout
 
-    target = args.output or Path("dist") / f"{assignment.name}-handout.zip"
-    print(make_handout(assignment.manifest, ROOT, target))
+    target = args.output or Path("dist") / f"{args.assignment}-handout.zip"
+    print(make_handout(load_manifest(args.assignment), ROOT, target))
     return 0
 
 
-def _build(assignment: Assignment, args: argparse.Namespace) -> int:
+def _build(args: argparse.Namespace) -> int:
     from grader.build import make_autograder
 
-    target = args.output or Path("dist") / f"{assignment.name}-autograder.zip"
-    print(make_autograder(assignment, target))
+    target = args.output or Path("dist") / f"{args.assignment}-autograder.zip"
+    with Server(args.assignment) as server:
+        print(make_autograder(server.assignment, target, server))
     return 0
 
 
-def _mutants(assignment: Assignment, args: argparse.Namespace) -> int:
+def _mutants(args: argparse.Namespace) -> int:
     from grader.mutants import run_mutants
 
-    return run_mutants(assignment, jobs=args.jobs, sample=args.sample)
+    with Server(args.assignment) as server:
+        return run_mutants(server.assignment, server, jobs=args.jobs, sample=args.sample)
 
 
-def _grade(assignment: Assignment, args: argparse.Namespace) -> int:
+def _grade(args: argparse.Namespace) -> int:
     for submission in args.submissions:
         if not submission.is_dir() and not zipfile.is_zipfile(submission):
             raise ValueError(f"{submission} is neither a folder nor a zip archive")
@@ -145,22 +151,25 @@ def _grade(assignment: Assignment, args: argparse.Namespace) -> int:
         raise ValueError(f"--expected: {args.expected} is not a folder")
     if args.csv and not args.csv.absolute().parent.is_dir():  # rather than after an hour
         raise ValueError(f"--csv: {args.csv.parent} is not a folder")
-    with tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary,
+        Server(args.assignment) as server,
+    ):
+        assignment = server.assignment
         expected = args.expected
         if expected is None:
             expected = Path(temporary)
-            prepare_expected(assignment, expected)
+            prepare_expected(assignment, expected, server)
         if len(args.submissions) == 1:
             on_progress = partial(write_gradescope, path=args.results) if args.results else _ignore
-            report = grade(
-                assignment, args.submissions[0], expected, args.deadline, on_progress=on_progress
-            )
+            submission = args.submissions[0]
+            report = grade(assignment, submission, expected, server, args.deadline, on_progress)
             if args.results:
                 write_gradescope(report, args.results)
             print(to_table(report))
             reports = [(args.submissions[0], report)]
         else:
-            reports = list(_grade_many(assignment, expected, args))
+            reports = list(_grade_many(assignment, expected, server, args))
     if args.csv:
         rows = [to_row(str(folder), report) for folder, report in sorted(reports, key=_folder)]
         with args.csv.open("w", newline="", encoding="utf-8") as file:
@@ -180,28 +189,26 @@ def _folder(item: tuple[Path, Report]) -> Path:
 
 
 def _grade_many(
-    assignment: Assignment, expected: Path, args: argparse.Namespace
+    assignment: Assignment, expected: Path, server: Server, args: argparse.Namespace
 ) -> Iterator[tuple[Path, Report]]:
     """Grade submissions in parallel and yield each as it finishes."""
     from tqdm import tqdm  # not installed on Gradescope, which grades one submission
 
-    work = partial(_grade_one, args.assignment, expected, args.deadline)
-    context = multiprocessing.get_context("fork")
-    with context.Pool(args.jobs) as pool:
-        done = pool.imap_unordered(work, args.submissions)
-        for folder, state in tqdm(done, total=len(args.submissions), disable=None, leave=False):
-            report = Report(assignment, **state)
-            full = " (full marks)" if report.score == assignment.points else ""
-            tqdm.write(f"{report.score:>5g} of {assignment.points:g}  {folder}{full}")
-            yield folder, report
-
-
-def _grade_one(name: str, expected: Path, deadline: float, folder: Path) -> tuple[Path, dict]:
-    """Grade one submission in a process of the pool."""
-    worker = multiprocessing.current_process()._identity[0] - 1
-    report = grade(load_assignment(name), folder, expected, deadline, worker)
-    state = vars(report)
-    return folder, {key: state[key] for key in ("verdicts", "notes", "gaps", "seconds")}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        graded = {
+            pool.submit(grade, assignment, folder, expected, server, args.deadline): folder
+            for folder in args.submissions
+        }
+        try:
+            for future in tqdm(as_completed(graded), total=len(graded), disable=None, leave=False):
+                folder, report = graded[future], future.result()
+                full = " (full marks)" if report.score == assignment.points else ""
+                tqdm.write(f"{report.score:>5g} of {assignment.points:g}  {folder}{full}")
+                yield folder, report
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            server.close()
+            raise
 
 
 if __name__ == "__main__":

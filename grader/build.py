@@ -4,22 +4,27 @@ import tempfile
 from pathlib import Path
 
 from grader.archive import write_zip
-from grader.engine import ROOT, Assignment, prepare_expected
+from grader.assignment import ROOT, Assignment
+from grader.engine import prepare_expected
+from grader.server import Server
 
 # The modules that run on Gradescope.
 ENGINE = (
-    "grader/__init__.py", "grader/__main__.py", "grader/engine.py", "grader/judge.py",
-    "grader/results.py", "grader/sandbox.py", "grader/submissions.py", "grader/trial.py",
-    "training/__init__.py", "training/arguments.py",
+    "grader/__init__.py", "grader/__main__.py", "grader/assignment.py", "grader/engine.py",
+    "grader/judge.py", "grader/results.py", "grader/sandbox.py", "grader/server.py",
+    "grader/submissions.py", "grader/trial.py", "training/__init__.py", "training/arguments.py",
 )  # fmt: skip
 
 
-def make_autograder(assignment: Assignment, target: Path, root: Path = ROOT) -> Path:
+def make_autograder(
+    assignment: Assignment, target: Path, server: Server, root: Path = ROOT
+) -> Path:
     """Build the zip: engine, cases and expected records, but not the solution.
 
     Args:
         assignment: the assignment.
         target: the zip file.
+        server: of the assignment.
         root: folder of the project.
 
     Returns:
@@ -32,7 +37,7 @@ def make_autograder(assignment: Assignment, target: Path, root: Path = ROOT) -> 
         text = (ROOT / "grader" / "gradescope" / name).read_text(encoding="utf-8")
         members[name] = text.replace("ASSIGNMENT", assignment.name).encode()
     with tempfile.TemporaryDirectory() as folder:
-        prepare_expected(assignment, Path(folder), root)
+        prepare_expected(assignment, Path(folder), server, root)
         for path in Path(folder).iterdir():
             members[f"expected/{path.name}"] = path.read_bytes()
     return write_zip(target, members, executable=("setup.sh", "run_autograder"))

@@ -1,56 +1,28 @@
-"""Grade a submission: one process per case, valid results on disk at all times.
+"""Grade a submission: each case in a process of its own, valid results at all times.
 
-There are three kinds of processes. The main process keeps the results and never runs student code.
-It forks a worker, which runs the cases one by one in ``sandbox`` and judges them. If the worker is
-killed, the current case fails and a new worker continues with the next.
+The processes are those of ``server``; this module neither runs student code nor imports PyTorch.
 """
 
 import ast
-import importlib
 import json
-import os
-import signal
+import marshal
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 
-import torch
-
-from grader import judge, sandbox
+from grader import sandbox
+from grader.assignment import ROOT, Assignment, Case, read_solution
+from grader.server import Killed, Server, Stopped
 from grader.submissions import collect
-from grader.trial import Case, conduct
 
-# Imported once here rather than in every case; if one is missing, students' imports fail likewise.
-with suppress(ImportError), warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import matplotlib.figure
-    import matplotlib.pyplot  # noqa: F401
-    import numpy.random  # noqa: F401
-
-ROOT = Path(__file__).resolve().parent.parent
 STAND_INS = "stand_ins.json"
 IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
 CASE_LIMITS = sandbox.Limits()
 NOT_REACHED = "not reached: the grader ran out of time"
+KILLED = "the process that ran this case was killed from within or ran out of memory"
 STAFF = "This is an error in the grader, not in your code; please tell the course staff. "
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """An assignment: its manifest and its cases."""
-
-    name: str
-    manifest: ModuleType
-    cases: tuple[Case, ...]
-
-    @property
-    def points(self) -> float:
-        return sum(self.manifest.POINTS.values())
 
 
 @dataclass
@@ -83,44 +55,16 @@ class Report:
         return sum(c.points for c, v in zip(self.assignment.cases, self.verdicts) if v.passed)
 
 
-def load_assignment(name: str) -> Assignment:
-    """Load an assignment by the name of its folder.
-
-    Raises:
-        ValueError: unknown name, or points that do not add up.
-    """
-    folder = Path(__file__).resolve().parent
-    known = sorted(path.parent.name for path in folder.glob("*/manifest.py"))
-    if name not in known:
-        raise ValueError(f"there is no assignment {name!r}; choose from {', '.join(known)}")
-    manifest = importlib.import_module(f"grader.{name}.manifest")
-    module = importlib.import_module(f"grader.{name}.cases")
-    cases = tuple(value for value in vars(module).values() if isinstance(value, Case))
-    if not cases:
-        raise ValueError(f"{name} has no cases")
-    for problem, points in manifest.POINTS.items():
-        members = [c for c in cases if c.problem == problem or c.problem.startswith(problem + ".")]
-        total = sum(c.points for c in members)
-        if total != points:
-            raise ValueError(f"{name}: the cases of problem {problem} sum to {total}, not {points}")
-    if sum(c.points for c in cases) != sum(manifest.POINTS.values()):
-        raise ValueError(f"{name}: some cases belong to problems that the manifest does not list")
-    return Assignment(name, manifest, cases)
-
-
-def read_solution(assignment: Assignment, root: Path = ROOT) -> dict[str, bytes]:
-    """Return the solution's files by name."""
-    folder = root / assignment.manifest.SOLUTION
-    return {name: (folder / name).read_bytes() for name in assignment.manifest.SUBMITTED}
-
-
-def prepare_expected(assignment: Assignment, folder: Path, root: Path = ROOT) -> None:
+def prepare_expected(
+    assignment: Assignment, folder: Path, server: Server, root: Path = ROOT
+) -> None:
     """Run all cases on the solution in double precision and save their records.
 
     Args:
         assignment: the assignment.
         folder: receives one record per case and the solution's stand-ins for parts of student code.
             Only the grader's user may read it.
+        server: of the assignment.
         root: folder of the project.
 
     Raises:
@@ -134,14 +78,14 @@ def prepare_expected(assignment: Assignment, folder: Path, root: Path = ROOT) ->
         for name, text in solution.items()
     }
     (folder / STAND_INS).write_text(json.dumps(sources), encoding="utf-8")
-    isolation = sandbox.Isolation(uid=None, reads_all=False, gaps=())
     for case in assignment.cases:
-        outcome = sandbox.run(
-            partial(conduct, case, dtype=torch.float64),
-            isolation,
+        outcome = server.run(
             sandbox.Limits(),
             solution,
             trusted=True,
+            case=case.name,
+            file=case.file,
+            dtype="float64",
         )
         content = outcome.result or b"E" + f"{outcome.ended} {outcome.trace}".encode()
         if content[:1] != b"R":
@@ -189,190 +133,138 @@ def grade(
     assignment: Assignment,
     submission: Path,
     expected: Path,
+    server: Server,
     deadline: float = 480.0,
-    worker: int = 0,
     on_progress: Callable[[Report], None] = lambda report: None,
 ) -> Report:
-    """Grade a submission.
+    """Grade a submission; several threads may do so with the same server.
 
     Args:
         assignment: the assignment.
         submission: folder or zip archive with the student's files.
         expected: folder that ``prepare_expected`` has filled.
+        server: of the assignment.
         deadline: seconds; cases not reached by then score 0.
-        worker: index of this grader among those running in parallel.
         on_progress: called before the first case and after each.
+
+    Raises:
+        server.Stopped: the server was closed meanwhile.
     """
-    started = time.monotonic()
+    end = time.monotonic() + deadline
     report = Report(assignment, [Verdict() for _ in assignment.cases])
     on_progress(report)
     files, report.notes = collect(submission, assignment.manifest.SUBMITTED)
-    number = 0
-    while number < len(assignment.cases) and time.monotonic() - started < deadline:
-        remaining = deadline - (time.monotonic() - started)
-        failure = Verdict(
-            message="the process that ran this case was killed from within or ran out of memory"
-        )
-        for message in _work(assignment, files, expected, number, worker, remaining):
-            if "gaps" in message:
-                report.gaps = message["gaps"]
-                continue
-            if "error" in message:
-                failure = Verdict(message=f"{STAFF}({message['error']})", staff=True)
-                continue
-            report.verdicts[number] = Verdict(**message)
-            number += 1
-            on_progress(report)
-        if number < len(assignment.cases) and time.monotonic() - started < deadline:
-            report.verdicts[number] = failure
-            number += 1
-            on_progress(report)
-    report.seconds = time.monotonic() - started
+    grading = _Grading(files, expected.absolute(), server, end)
+    for number, case in enumerate(assignment.cases):
+        if time.monotonic() >= end:
+            break
+        try:
+            if not number:
+                report.gaps = _find_gaps(assignment, submission, expected, server)
+            report.verdicts[number] = grading.examine(case)
+        except Killed:
+            report.verdicts[number] = Verdict(message=KILLED)
+        except Stopped:
+            raise
+        except (RuntimeError, OSError, ValueError, LookupError) as error:
+            report.verdicts[number] = Verdict(message=f"{STAFF}({error})", staff=True)
+        on_progress(report)
+    report.seconds = time.monotonic() - (end - deadline)
     return report
 
 
-def _work(
-    assignment: Assignment,
-    files: Mapping[str, bytes],
-    expected: Path,
-    first: int,
-    worker: int,
-    seconds: float,
-) -> Iterator[dict]:
-    """Start a worker for the cases from ``first`` on and yield its messages."""
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            os.close(reading)
-            os.setsid()  # signals to the worker's process group do not reach the parent
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
-            with os.fdopen(writing, "w") as pipe:
-                try:
-                    for message in _examine_all(
-                        assignment, files, expected, first, worker, seconds
-                    ):
-                        print(json.dumps(message), file=pipe, flush=True)
-                except Exception as error:
-                    text = f"{type(error).__name__}: {error}"
-                    print(json.dumps({"error": text}), file=pipe, flush=True)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writing)
-    try:
-        with os.fdopen(reading) as pipe:
-            for line in pipe:
-                with suppress(ValueError):  # a killed worker may leave half a line
-                    yield json.loads(line)
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+def _find_gaps(
+    assignment: Assignment, submission: Path, expected: Path, server: Server
+) -> list[str]:
+    """Return what is missing from the isolation of submissions on this machine."""
+    solution = ROOT / assignment.manifest.SOLUTION
+    places = {
+        "the solution": [str(solution / name) for name in assignment.manifest.SUBMITTED],
+        "the expected records": [str(expected.absolute())],
+        "other submissions": [str(submission.absolute())],
+    }
+    gaps, _ = server.request("probe", 0.0, places=places)
+    return gaps
 
 
-def _examine_all(
-    assignment: Assignment,
-    files: Mapping[str, bytes],
-    expected: Path,
-    first: int,
-    worker: int,
-    seconds: float,
-) -> Iterator[dict]:
-    """Yield a verdict for each case from ``first`` on; after the deadline, NOT_REACHED."""
-    started = time.monotonic()
-    isolation = sandbox.isolate(worker)
-    yield {"gaps": list(isolation.gaps)}
-    imports: dict[str, str] = {}  # file: why its import fails, "" if it does not
-    for case in assignment.cases[first:]:
-        if time.monotonic() - started >= seconds:
-            yield vars(Verdict())
-            continue
-        message, staff = "", False
-        if case.file not in imports:
-            imports[case.file] = _try_import(case.file, files, isolation)
-        if imports[case.file]:
-            message = imports[case.file]
-        else:
-            end = started + seconds
-            message, staff = _examine(case, files, expected, isolation, end, with_stand_ins=False)
-            if message and not staff and case.stand_ins:
-                second = _examine(case, files, expected, isolation, end, with_stand_ins=True)
-                if second == ("", False):
-                    message = ""
-        yield vars(Verdict(not message, message, staff))
+@dataclass
+class _Grading:
+    """The grading of a submission.
 
+    Attributes:
+        files: its content by name.
+        expected: folder of the expected records.
+        server: of the assignment.
+        end: when the deadline is reached, in the time of ``time.monotonic``.
+        imports: why the import of a file fails, "" if it does not, by name.
+    """
 
-def _try_import(file: str, files: Mapping[str, bytes], isolation: sandbox.Isolation) -> str:
-    """Import a submitted file and return why this fails, "" if it does not."""
-    if file not in files:
-        return f"{file} is missing"
-    outcome = sandbox.run(
-        lambda code: conduct(None, code, file=file), isolation, IMPORT_LIMITS, files
-    )
-    if outcome.result is None:
-        return f"{file} cannot be imported: {_how_it_ended(outcome, IMPORT_LIMITS)}"
-    if outcome.result[:1] != b"R":
-        return f"{file} cannot be imported: {_clean(outcome.result[1:])}"
-    return ""
+    files: dict[str, bytes]
+    expected: Path
+    server: Server
+    end: float
+    imports: dict[str, str] = field(default_factory=dict)
 
+    def examine(self, case: Case) -> Verdict:
+        """Return the verdict of a case: with the submission's own parts, then with stand-ins."""
+        if case.file not in self.imports:
+            self.imports[case.file] = self._try_import(case.file)
+        if self.imports[case.file]:
+            return Verdict(message=self.imports[case.file])
+        verdict = self._run(case, {})
+        # What goes wrong with stand-ins is not reported: it may hold a part of the solution.
+        if verdict.message != "" and not verdict.staff and case.stand_ins:
+            with suppress(Killed):
+                if self._run(case, self._read_stand_ins(case)).passed:
+                    return Verdict(True, "")
+        return verdict
 
-def _examine(
-    case: Case,
-    files: Mapping[str, bytes],
-    expected: Path,
-    isolation: sandbox.Isolation,
-    end: float,
-    with_stand_ins: bool,
-) -> tuple[str, bool]:
-    """Run and judge a case; return a message, "" if it passed, and whether the grader failed."""
-    limits = replace(CASE_LIMITS, wall=min(CASE_LIMITS.wall, max(end - time.monotonic(), 0)))
+    def _try_import(self, file: str) -> str:
+        """Import a submitted file and return why this fails, "" if it does not."""
+        if file not in self.files:
+            return f"{file} is missing"
+        outcome = self.server.run(IMPORT_LIMITS, self.files, file=file)
+        if outcome.result is None:
+            return f"{file} cannot be imported: {_how_it_ended(outcome, IMPORT_LIMITS)}"
+        if outcome.result[:1] != b"R":
+            return f"{file} cannot be imported: {_clean(outcome.result[1:])}"
+        return ""
 
-    def run_case(code: Path) -> bytes:
-        return conduct(case, code, stand_ins=stand_ins)
+    def _read_stand_ins(self, case: Case) -> dict[str, bytes]:
+        """Return compiled parts of the solution without their text."""
+        sources = json.loads((self.expected / STAND_INS).read_text(encoding="utf-8"))[case.file]
+        return {
+            part: marshal.dumps(compile(sources[part], "<solution>", "exec", optimize=2))
+            for part in case.stand_ins
+        }
 
-    def judge_case(code: Path) -> bytes:
-        message = ""
-        if case.forbidden:
-            found = judge.find_forbidden(files[case.file], *case.forbidden)
-            message = f"{case.file}, {found}" if found else ""
-        if not message and refusal:
-            return refusal.encode(errors="replace")
-        if not message:
-            wanted = judge.read_record((expected / f"{case.name}.npz").read_bytes())
-            if not wanted:
-                raise ValueError("the expected record is empty")
-            try:
-                message = judge.compare(judge.read_record(record), wanted)
-            except Exception as fault:  # forged bytes may raise anything
-                message = f"the code damaged the grader's record: {fault}"
-        return message.encode(errors="replace")
-
-    stand_ins = {}
-    if with_stand_ins:
-        try:
-            sources = json.loads((expected / STAND_INS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            return f"{STAFF}({error})", True
-        parts = sources[case.file]
-        stand_ins = {case.file: {part: parts[part] for part in case.stand_ins}}
-    outcome = sandbox.run(run_case, isolation, limits, files)
-    if outcome.result is None and limits.wall < CASE_LIMITS.wall and time.monotonic() >= end:
-        return NOT_REACHED, False
-    if outcome.result is None:
-        return _how_it_ended(outcome, limits), False
-    record, refusal = outcome.result[1:], ""
-    if outcome.result[:1] != b"R":
-        # Student code may have sent this; an empty message would pass.
-        refusal = _clean(record).strip() or "the code ended without a result"
-    if refusal and not case.forbidden:
-        return refusal, False
-    judged = sandbox.run(judge_case, isolation, sandbox.Limits(), {}, trusted=True)
-    if judged.result is None:
-        trace = judged.trace.replace(f"{expected}/", "").strip()
-        return f"{STAFF}({judged.ended}: {trace[-300:]})", True
-    return _clean(judged.result), False
+    def _run(self, case: Case, stand_ins: dict[str, bytes]) -> Verdict:
+        """Run and judge a case."""
+        remaining = max(self.end - time.monotonic(), 0)
+        limits = replace(CASE_LIMITS, wall=min(CASE_LIMITS.wall, remaining))
+        outcome = self.server.run(
+            limits, self.files, case=case.name, file=case.file, stand_ins=stand_ins
+        )
+        if outcome.result is None:
+            if limits.wall < CASE_LIMITS.wall and time.monotonic() >= self.end:
+                return Verdict()
+            return Verdict(message=_how_it_ended(outcome, limits))
+        record, refusal = outcome.result[1:], ""
+        if outcome.result[:1] != b"R":
+            # Student code may have sent this; an empty message would pass.
+            refusal = _clean(record).strip() or "the code ended without a result"
+        (message, staff), _ = self.server.request(
+            "judge",
+            sandbox.Limits().wall,
+            case=case.name,
+            source=self.files[case.file],
+            record=record,
+            refusal=refusal,
+            expected=self.expected,
+        )
+        if staff:
+            return Verdict(message=f"{STAFF}({message})", staff=True)
+        return Verdict(not message, _clean(message.encode()))
 
 
 def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:

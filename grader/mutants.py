@@ -8,10 +8,10 @@ that students write.
 import ast
 import collections
 import dataclasses
-import multiprocessing
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,7 +21,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from grader.engine import Assignment, grade, load_assignment, prepare_expected, read_solution
+from grader.assignment import Assignment, read_solution
+from grader.engine import grade, prepare_expected
+from grader.server import Server
 
 WIDTH = 80  # columns of the output
 VERDICTS = ("caught", "equivalent", "missed")
@@ -101,11 +103,14 @@ class Mutant:
     equivalent: str = ""
 
 
-def run_mutants(assignment: Assignment, jobs: int = 1, sample: int | None = None) -> int:
+def run_mutants(
+    assignment: Assignment, server: Server, jobs: int = 1, sample: int | None = None
+) -> int:
     """Grade all mutants, or ``sample`` of them, and print the verdicts.
 
     Args:
         assignment: the assignment.
+        server: of the assignment.
         jobs: mutants graded in parallel.
         sample: number of mutants, evenly spread.
 
@@ -119,7 +124,7 @@ def run_mutants(assignment: Assignment, jobs: int = 1, sample: int | None = None
     if sample is not None and sample < len(mutants):
         mutants = [mutants[index * len(mutants) // sample] for index in range(sample)]
     verdicts = []
-    for mutant, verdict, reason in grade_mutants(assignment, mutants, jobs):
+    for mutant, verdict, reason in grade_mutants(assignment, mutants, server, jobs):
         verdicts.append((mutant, verdict))
         if verdict != "caught":
             text = f"{verdict}: {mutant.problem} {mutant.file}, {mutant.what}. {reason}"
@@ -323,32 +328,34 @@ def _text(node: ast.AST) -> str:
 
 
 def grade_mutants(
-    assignment: Assignment, mutants: list[Mutant], jobs: int = 1
+    assignment: Assignment, mutants: list[Mutant], server: Server, jobs: int = 1
 ) -> Iterator[tuple[Mutant, str, str]]:
     """Grade mutants and yield each with its verdict and the reason, in order."""
-    # Imported by the first watched operation, which takes a second: once here, not in every case.
-    import_module("torch._dynamo")
-    context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary:
         expected = Path(temporary)
         files = {mutant.file for mutant in mutants}
         cases = tuple(case for case in assignment.cases if case.file in files)
-        prepare_expected(dataclasses.replace(assignment, cases=cases), expected)
-        with context.Pool(jobs) as pool:
-            done = pool.imap(partial(_grade_one, assignment.name, expected), mutants)
-            yield from tqdm(done, total=len(mutants), disable=None, leave=False)
+        prepare_expected(dataclasses.replace(assignment, cases=cases), expected, server)
+        with ThreadPoolExecutor(jobs) as pool:
+            done = pool.map(partial(_grade_one, assignment, expected, server), mutants)
+            try:
+                yield from tqdm(done, total=len(mutants), disable=None, leave=False)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                server.close()
+                raise
 
 
-def _grade_one(name: str, expected: Path, mutant: Mutant) -> tuple[Mutant, str, str]:
-    """Grade one mutant on the cases of its file, in a process of the pool."""
-    assignment = load_assignment(name)
+def _grade_one(
+    assignment: Assignment, expected: Path, server: Server, mutant: Mutant
+) -> tuple[Mutant, str, str]:
+    """Grade one mutant on the cases of its file."""
     cases = tuple(case for case in assignment.cases if case.file == mutant.file)
     assignment = dataclasses.replace(assignment, cases=cases)
-    worker = multiprocessing.current_process()._identity[0] - 1
     with tempfile.TemporaryDirectory(prefix="grader-mutant-") as temporary:
         # A case imports one file only.
         (Path(temporary) / mutant.file).write_text(mutant.source, encoding="utf-8")
-        report = grade(assignment, Path(temporary), expected, worker=worker)
+        report = grade(assignment, Path(temporary), expected, server)
     failed = [(case, v) for case, v in zip(cases, report.verdicts) if not v.passed]
     for case, verdict in failed:
         if verdict.staff:

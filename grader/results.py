@@ -7,16 +7,15 @@ import json
 import os
 import platform
 import textwrap
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from grader.assignment import Case
 from grader.engine import Report
-from grader.trial import Case
 
 WIDTH = 80
+VERSIONS = {package: version(package) for package in ("torch", "numpy")}
 
 
 def to_gradescope(report: Report) -> dict[str, Any]:
@@ -51,8 +50,7 @@ def to_gradescope(report: Report) -> dict[str, Any]:
             "assignment": report.assignment.name,
             "not_isolated": report.gaps,
             "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
+            **VERSIONS,
         },
     }
 

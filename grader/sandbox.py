@@ -1,45 +1,64 @@
 """Run a function on student code in a process of its own and survive whatever it does.
 
-Each run forks a parent that has imported PyTorch but never computed with it, since PyTorch's
-threads would not survive the fork. A run thus costs a few milliseconds and always starts from the
-same state. The child has its own session; limits on time, memory, processes and files; no network
-if the system allows that; and another user if the parent is root. It can only send bytes back.
-Afterwards it is killed with every process that it started.
+The child has its own session; limits on time, memory, processes and files; and no more of the
+machine than it needs. It can only send bytes back. Afterwards it is killed with every process that
+it started, and what it wrote is gone. How it is isolated depends on the machine, best first:
 
-Made for Linux. Other systems with ``fork`` apply the limits that they have; ``Isolation.gaps``
-lists what is missing.
+1. Namespaces, as root or an ordinary user: the child sees Python and the system's libraries, an
+   empty /tmp and no other process, and has no network. It runs as a user of its own if the grader
+   is root.
+2. Root without CAP_SYS_ADMIN, as in Docker: a user of its own for each run.
+3. Otherwise the grader's own user.
+
+``Isolation.gaps`` and ``probe`` list what is missing. Made for Linux; other systems with ``fork``
+apply the limits that they have.
 """
 
 import ctypes
 import faulthandler
 import fcntl
+import json
 import os
 import random
 import resource
 import select
-import shutil
 import signal
+import socket
+import stat
 import struct
 import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
+from grader.assignment import ROOT
 
 LINUX = sys.platform == "linux"
-# From linux/sched.h, linux/prctl.h and linux/capability.h.
-CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
-PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 8, 36, 38
+# From linux/sched.h, linux/mount.h, linux/prctl.h and linux/capability.h.
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
+MNT_DETACH, AT_FDCWD, AT_RECURSIVE, SYS_MOUNT_SETATTR = 2, -100, 0x8000, 442
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 1, 4, 8
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 CAP_DAC_READ_SEARCH, CAPABILITY_VERSION_3 = 2, 0x20080522
-# Submissions run as this user, those of further workers as the next ones; systemd leaves 60578 to
-# 61183 unassigned. Random, because the limit on processes counts all processes of a user, including
-# those of other graders and containers.
-FIRST_UID = 60_600 + random.SystemRandom().randrange(500)
+# Users that nobody has: systemd leaves both ranges unassigned; the second is for containers that
+# map fewer.
+UIDS = (range(1_900_000_000, 2_100_000_000), range(60_578, 61_184))
+# What a run sees of the system, next to Python itself.
+SYSTEM = (
+    *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/nix/store"),
+    *("/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime"),
+    *("/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"),
+)
+WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # by every user
+SPACE = 64 << 20  # bytes that a run can write in namespaces
 RESULT, TRACE = 3, 4  # file descriptors of the child: its result, and its stack if it crashes
 TEXT_KEPT = 20_000  # bytes of the stack; the rest is read and dropped, as is all other output
 
@@ -83,41 +102,71 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Isolation:
-    """How submissions are isolated from the grader on this machine.
+    """How runs are isolated from the grader on this machine.
 
     Attributes:
-        uid: user that submissions run as, or None for the grader's own.
-        reads_all: whether this user may read root's files, because Python is among them.
+        folder: for the temporary files of all runs.
+        namespaces: whether each run has namespaces of its own.
+        visible: what a run sees in them.
+        uids: users for runs, each for one of them; empty for the grader's own.
+        reads_all: whether these users may read root's files, because Python is among them.
         gaps: what is missing, in words.
     """
 
-    uid: int | None
-    reads_all: bool
-    gaps: tuple[str, ...]
+    folder: Path
+    namespaces: bool = False
+    visible: tuple[Path, ...] = ()
+    uids: range = range(0)
+    reads_all: bool = False
+    gaps: tuple[str, ...] = ()
 
 
-def isolate(worker: int = 0) -> Isolation:
-    """Prepare this process to run submissions; call once, before the first run.
+def isolate(folder: Path) -> Isolation:
+    """Find out how this machine can isolate runs.
 
     Args:
-        worker: index of the process among those that grade in parallel.
+        folder: for the temporary files of all runs.
     """
-    uid, reads_all, gaps = None, False, []
-    if LINUX:
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # adopts the orphans of a child, to kill them
-    else:
-        gaps.append(f"this is {sys.platform}, not Linux: the limits may not hold")
-    if os.geteuid() == 0 and LINUX:
-        uid = FIRST_UID + worker
-        unreadable = _unreadable_for(uid)
-        if unreadable:
-            reads_all = True
-            gaps.append(f"submissions can read all files: only root can read {unreadable}")
-    else:
-        gaps.append("submissions run as you: they can read your files and stop the grader")
-    if not (LINUX and ctypes.CDLL(None).unshare(CLONE_NEWNET | CLONE_NEWIPC) == 0):
-        gaps.append("submissions can use the network")
-    return Isolation(uid, reads_all, tuple(gaps))
+    import torch  # only in the server's process
+
+    as_you = "submissions run as you: they can read your files and stop the grader"
+    if not LINUX:
+        return Isolation(
+            folder, gaps=(as_you, f"this is {sys.platform}, not Linux: the limits may not hold")
+        )
+    (folder / "root").mkdir()
+    isolation = Isolation(folder, visible=_find_visible())
+    isolation = replace(isolation, namespaces=_works(_enter_namespaces, isolation, {}))
+    if os.geteuid() == 0:
+        uids = next((some for some in UIDS if _works(_change_user, some[0])), range(0))
+        isolation = replace(isolation, uids=uids)
+    if isolation.uids:
+        for path in (sysconfig.get_path("stdlib"), os.path.dirname(torch.__file__)):
+            if not _works(_check_readable, isolation, path, isolation.uids[0]):
+                gap = f"submissions can read all files: only root can read {path}"
+                return replace(isolation, reads_all=True, gaps=(gap,))
+    elif not isolation.namespaces:
+        return replace(isolation, gaps=(as_you,))
+    return isolation
+
+
+def probe(places: Mapping[str, Sequence[str]]) -> bytes:
+    """Return as JSON which isolation this process lacks, in words; call it in a run.
+
+    Args:
+        places: paths that no submission may read, by what is there.
+    """
+    gaps = [
+        f"{what} can be read"
+        for what, paths in places.items()
+        if any(os.access(path, os.R_OK) for path in paths)
+    ]
+    for address in ("192.0.2.1", "127.0.0.1"):  # the first is reserved for documentation
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.connect((address, 9))  # sends nothing
+            gaps.append("submissions can use the network")
+            break
+    return json.dumps(gaps).encode()
 
 
 def run(
@@ -126,33 +175,43 @@ def run(
     limits: Limits,
     files: Mapping[str, bytes],
     trusted: bool = False,
+    watched: int | None = None,
 ) -> Outcome:
     """Call a function in a child process and return the outcome.
 
+    With namespaces, it returns in another process, a child of the one that called it.
+
     Args:
         function: called with the folder of ``files``; its working directory is writable.
-        isolation: of this process, from ``isolate``.
+        isolation: of this machine, from ``isolate``.
         limits: of the child.
         files: content of the student's files by name.
-        trusted: keep the grader's user, because the function runs no student code.
+        trusted: keep the grader's user and namespaces, because the function runs no student code.
+        watched: descriptor whose other end closes if nobody waits for the outcome any longer.
     """
-    uid = None if trusted else isolation.uid
+    uid = random.SystemRandom().choice(isolation.uids) if isolation.uids and not trusted else None
+    numbers = _numbers(limits, uid)
     started = time.monotonic()
-    with _workspace(files, uid) as folder, _pipes(3) as (reading, writing):
+    if LINUX:
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # adopts the orphans of the child, to kill them
+    namespaces = isolation.namespaces and not trusted
+    with _workspace(isolation, namespaces, files, uid) as folder, _pipes(3) as (reading, writing):
         pid = os.fork()
         if pid == 0:
-            _be_child(function, folder, writing, limits, uid, isolation.reads_all)
+            _be_child(function, folder, writing, numbers, limits.cpu, uid, isolation, trusted)
         for descriptor in writing:
             os.close(descriptor)
         kept = {
             descriptor: (bytearray(), size)
             for descriptor, size in zip(reading, (limits.result + 9, TEXT_KEPT, 0))
         }
-        ended = _wait(pid, kept, limits, started)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-        if LINUX and not trusted:
-            _kill_descendants()
+        try:
+            ended = _wait(pid, kept, limits, started, watched)
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            if LINUX and not trusted:
+                _kill_descendants(namespaces)
         result, trace = (bytes(kept[descriptor][0]) for descriptor in reading[:2])
     complete = len(result) >= 8 and len(result) - 8 == struct.unpack("<Q", result[:8])[0]
     if ended == "time":  # the signal may wake code that hung, which may then even answer
@@ -164,26 +223,6 @@ def run(
         ended="" if complete else ended,
         trace=trace.decode(errors="replace"),
     )
-
-
-@contextmanager
-def _workspace(files: Mapping[str, bytes], uid: int | None) -> Iterator[Path]:
-    """Create a folder with ``code``, which the child can read, and ``tmp``, which it can write."""
-    folder = Path(tempfile.mkdtemp(prefix="grader-"))
-    try:
-        folder.chmod(0o755)
-        code = folder / "code"
-        code.mkdir()
-        for name, content in files.items():
-            (code / name).write_bytes(content)
-            (code / name).chmod(0o644)
-        code.chmod(0o755)
-        (folder / "tmp").mkdir()
-        if uid is not None:
-            os.chown(folder / "tmp", uid, uid)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -199,8 +238,18 @@ def _pipes(number: int) -> Iterator[tuple[list[int], list[int]]]:
             os.close(descriptor)
 
 
-def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, started: float) -> str:
-    """Read the pipes until the child ends or its time is over, and return how it ended."""
+def _wait(
+    pid: int,
+    kept: dict[int, tuple[bytearray, int]],
+    limits: Limits,
+    started: float,
+    watched: int | None,
+) -> str:
+    """Read the pipes until the child ends or its time is over, and return how it ended.
+
+    Raises:
+        BrokenPipeError: nobody waits for the outcome any longer.
+    """
     stopped = False
     unread = set(kept)
     _, trace, *_ = kept
@@ -215,6 +264,8 @@ def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, star
                 unread.discard(descriptor)
         if done:
             break
+        if watched is not None and select.select([watched], [], [], 0)[0]:
+            raise BrokenPipeError
         if not stopped and time.monotonic() - started > limits.wall:
             stopped = True
             os.kill(pid, signal.SIGXCPU)  # makes faulthandler write the stack
@@ -227,8 +278,12 @@ def _wait(pid: int, kept: dict[int, tuple[bytearray, int]], limits: Limits, star
     return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _kill_descendants() -> None:
+def _kill_descendants(namespaces: bool) -> None:
     """Kill the children of this process until none are left; orphans of theirs become children."""
+    if namespaces:
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # all others in the namespace
+        return
     while children := _children():
         for pid in children:
             with suppress(ProcessLookupError):
@@ -252,16 +307,17 @@ def _be_child(
     function: Callable[[Path], bytes],
     folder: Path,
     writing: list[int],
-    limits: Limits,
+    numbers: Mapping[str, int],
+    cpu: int,
     uid: int | None,
-    reads_all: bool,
+    isolation: Isolation,
+    trusted: bool,
 ) -> None:
     """Run the function in the child and exit; never returns."""
     try:
         _arrange_descriptors(*writing)
         faulthandler.enable(TRACE, all_threads=False)
         faulthandler.register(signal.SIGXCPU, TRACE, all_threads=False)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         home = str(folder / "tmp")
         os.chdir(home)
         os.environ.clear()
@@ -270,11 +326,16 @@ def _be_child(
         )
         tempfile.tempdir = home
         sys.dont_write_bytecode = True
-        torch.set_num_threads(1)
         os.setsid()
-        _limit(limits, uid)
+        for name, value in numbers.items():
+            with suppress(OSError, ValueError, AttributeError):  # other systems have fewer
+                resource.setrlimit(getattr(resource, name), (value, value))
+        # At the soft limit faulthandler writes the stack; the hard limit kills the process.
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
         if uid is not None:
-            _change_user(uid, reads_all)
+            _change_user(uid, isolation.reads_all)
+        elif isolation.namespaces and not trusted:
+            _set_capabilities(0)
         if LINUX:
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             _prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -303,42 +364,234 @@ def _arrange_descriptors(result: int, trace: int, output: int) -> None:
     )
 
 
-def _limit(limits: Limits, uid: int | None) -> None:
-    """Set the limits of this process and of those that it starts."""
+def _numbers(limits: Limits, uid: int | None) -> dict[str, int]:
+    """Return the limits of a child as the system counts them."""
     # If the user is our own, its other processes count too.
     tasks = 0 if uid is not None or not LINUX else _number_of_tasks(os.getuid())
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) if LINUX else 0  # pages
-    for name, value in (
-        ("RLIMIT_CORE", 0),
-        ("RLIMIT_FSIZE", limits.file),
-        ("RLIMIT_AS", mapped * resource.getpagesize() + limits.memory),
-        ("RLIMIT_NPROC", tasks + limits.processes),
-    ):
-        with suppress(OSError, ValueError, AttributeError):  # other systems have fewer
-            resource.setrlimit(getattr(resource, name), (value, value))
-    # At the soft limit faulthandler writes the stack; the hard limit kills the process.
-    resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu, limits.cpu + 1))
+    return {
+        "RLIMIT_CORE": 0,
+        "RLIMIT_FSIZE": limits.file,
+        "RLIMIT_AS": mapped * resource.getpagesize() + limits.memory,
+        "RLIMIT_NPROC": tasks + limits.processes,
+    }
 
 
 def _number_of_tasks(uid: int) -> int:
     """Return a user's number of threads in all processes."""
     number = 0
-    for folder in Path("/proc").glob("[0-9]*"):
+    for path in Path("/proc").glob("[0-9]*/status"):
         with suppress(OSError):  # the process has ended
-            if folder.stat().st_uid == uid:
-                number += len(os.listdir(folder / "task"))
+            fields = dict(line.partition(":")[::2] for line in path.read_text().splitlines())
+            if int(fields["Uid"].split()[0]) == uid:
+                number += int(fields["Threads"])
     return number
 
 
-def _unreadable_for(uid: int) -> str | None:
-    """Return a folder of Python or its packages that a user cannot read, or None."""
-    paths = (sysconfig.get_path("stdlib"), torch.__path__[0])
+# ------------------------------------------------------------------------------------- files
+
+
+@contextmanager
+def _workspace(
+    isolation: Isolation, namespaces: bool, files: Mapping[str, bytes], uid: int | None
+) -> Iterator[Path]:
+    """Create a folder with ``code``, which the child can read, and ``tmp``, which it can write."""
+    if namespaces:
+        _enter_namespaces(isolation, files)
+        yield Path("/")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=isolation.folder))
+    try:
+        _write_code(folder, files)
+        (folder / "tmp").mkdir()
+        if uid is not None:
+            for path in (folder, folder / "tmp"):
+                os.chown(path, uid, uid)
+        yield folder
+    finally:
+        remove(folder)
+        if uid is not None:
+            for place in WRITABLE:
+                _remove_files_of(uid, Path(place))
+
+
+def _write_code(folder: Path, files: Mapping[str, bytes]) -> None:
+    code = folder / "code"
+    code.mkdir()
+    for name, content in files.items():
+        (code / name).write_bytes(content)
+        (code / name).chmod(0o644)
+    code.chmod(0o755)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, as far as permissions allow.
+
+    ``shutil.rmtree`` fails at 1,000 nested folders, and paths have at most 4,096 bytes. So each
+    nested folder first moves to the top.
+    """
+    with suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+            return
+        path.chmod(0o700)
+        top = os.open(path, os.O_RDONLY)
+        try:
+            waiting = _empty(top, top)
+            while waiting:
+                name = waiting.pop()
+                inner = os.open(name, os.O_RDONLY, dir_fd=top)
+                try:
+                    waiting += _empty(inner, top)
+                finally:
+                    os.close(inner)
+                os.rmdir(name, dir_fd=top)
+        finally:
+            os.close(top)
+        path.rmdir()
+
+
+def _empty(folder: int, top: int) -> list[str]:
+    """Remove the files of a folder and move its folders to another; return their new names."""
+    moved = []
+    for name in os.listdir(folder):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            os.chmod(name, 0o700, dir_fd=folder)
+            moved.append(uuid.uuid4().hex)
+            os.rename(name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
+        else:
+            os.unlink(name, dir_fd=folder)
+    return moved
+
+
+def _remove_files_of(uid: int, folder: Path) -> None:
+    """Remove what a user left in a folder, or in others in it that every user can write to."""
+    waiting = [folder]
+    while waiting:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                if status.st_uid == uid:
+                    remove(Path(entry.path))
+                elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH:
+                    waiting.append(Path(entry.path))
+
+
+# ------------------------------------------------------------------------------ namespaces
+
+
+def _find_visible() -> tuple[Path, ...]:
+    """Return what a run sees in namespaces: Python and the system's libraries.
+
+    The project is in the list if it has to be hidden, and followed by what is visible in it.
+    """
+    packages = [
+        path
+        for path in map(Path, map(os.path.abspath, sys.path))
+        if not path.is_relative_to(ROOT) and not ROOT.is_relative_to(path)
+    ]
+    named = {Path(p) for p in (*SYSTEM, sys.prefix, sys.exec_prefix, sys.base_prefix)} | {*packages}
+    found = {path for path in named | {path.resolve() for path in named} if path.exists()}
+    found -= {Path("/"), ROOT}
+    inside = {path for path in found if path.is_relative_to(ROOT)}
+    outside = found - inside
+    hidden = [ROOT] if any(ROOT.is_relative_to(path) for path in outside) else []
+    return (*_outermost(outside), *hidden, *_outermost(inside))
+
+
+def _outermost(paths: Collection[Path]) -> list[Path]:
+    """Return the paths that lie in no other one, sorted."""
+    return sorted(path for path in paths if not set(path.parents) & set(paths))
+
+
+def _enter_namespaces(isolation: Isolation, files: Mapping[str, bytes]) -> None:
+    """Continue in a child of this process that is alone on an almost empty machine.
+
+    This process waits for the child and ends like it; if it is killed, so is the child.
+    """
+    spaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        _call("unshare", spaces)
+    else:
+        _prctl(PR_SET_DUMPABLE, 1)  # otherwise the maps belong to root
+        _call("unshare", CLONE_NEWUSER | spaces)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        _prctl(PR_SET_DUMPABLE, 0)
+    pid = os.fork()
+    if pid != 0:
+        os.closerange(0, 65_536)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os._exit(code if code >= 0 else 1)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _mount("", Path("/"), "", MS_REC | MS_PRIVATE)
+    _build_root(isolation.folder / "root", isolation.visible, files)
+
+
+def _build_root(root: Path, visible: Sequence[Path], files: Mapping[str, bytes]) -> None:
+    """Change to a new root folder, read-only except for /tmp, and unmount the old one."""
+    quiet = MS_NOSUID | MS_NODEV
+    _mount("tmpfs", root, "tmpfs", quiet, "size=16m,mode=755")
+    for name in ("proc", "tmp", "var", "dev"):
+        (root / name).mkdir()
+    for link in ("var/tmp", "dev/shm"):
+        (root / link).symlink_to("/tmp")
+    _write_code(root, files)
+    with suppress(OSError):  # containers may hide parts of /proc; a run can do without
+        _mount("proc", root / "proc", "proc", quiet)
+    _mount("tmpfs", root / "tmp", "tmpfs", quiet, f"size={SPACE},mode=1777")
+    for path in visible:
+        place = root / path.relative_to("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if path == ROOT:
+            _mount("tmpfs", place, "tmpfs", quiet, "size=1m,mode=755")
+        elif path.is_symlink():
+            place.symlink_to(os.readlink(path))
+        else:
+            place.mkdir(exist_ok=True) if path.is_dir() else place.touch()
+            _mount(str(path), place, "", MS_BIND | MS_REC)
+    _set_attributes(root, AT_RECURSIVE, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0)
+    _set_attributes(root / "tmp", 0, 0, MOUNT_ATTR_RDONLY)
+    os.chdir(root)
+    _call("pivot_root", b".", b".")
+    _call("umount2", b".", MNT_DETACH)
+    os.chdir("/")
+
+
+def _set_attributes(place: Path, flags: int, added: int, removed: int) -> None:
+    """Change the attributes of a mount, by a system call of Linux 5.12 or later."""
+    attributes = struct.pack("=4Q", added, removed, 0, 0)
+    size = ctypes.c_size_t(len(attributes))
+    _call("syscall", SYS_MOUNT_SETATTR, AT_FDCWD, os.fsencode(place), flags, attributes, size)
+
+
+def _mount(source: str, place: Path, kind: str, flags: int, data: str = "") -> None:
+    names = (source.encode(), os.fsencode(place), kind.encode())
+    _call("mount", *names, ctypes.c_ulong(flags), data.encode())
+
+
+# ------------------------------------------------------------------------------ privileges
+
+
+def _works(function: Callable, *arguments: object) -> bool:
+    """Return whether a function raises nothing in a child process."""
     pid = os.fork()
     if pid == 0:
-        _change_user(uid)
-        os._exit(next((i for i, path in enumerate(paths) if not os.access(path, os.R_OK)), 255))
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return paths[code] if code in range(len(paths)) else None
+        with suppress(BaseException):
+            function(*arguments)
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _check_readable(isolation: Isolation, path: str, uid: int) -> None:
+    """Raise OSError if a user cannot read a folder."""
+    if isolation.namespaces:
+        _enter_namespaces(isolation, {})
+    _change_user(uid)
+    os.listdir(path)
 
 
 def _change_user(uid: int, reads_all: bool = False) -> None:
@@ -349,12 +602,25 @@ def _change_user(uid: int, reads_all: bool = False) -> None:
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     if reads_all:
-        header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
-        mask = 1 << CAP_DAC_READ_SEARCH
-        # Effective, permitted, inheritable; the second three are for capabilities above 31.
-        if ctypes.CDLL(None).capset(header, struct.pack("=6I", mask, mask, 0, 0, 0, 0)) != 0:
-            raise OSError("capset failed")
+        _set_capabilities(1 << CAP_DAC_READ_SEARCH)
+
+
+def _set_capabilities(mask: int) -> None:
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+    # Effective, permitted, inheritable; the second three are for capabilities above 31.
+    _call("capset", header, struct.pack("=6I", mask, mask, 0, 0, 0, 0))
 
 
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def _call(name: str, *arguments: object) -> None:
+    """Call a function of the C library.
+
+    Raises:
+        OSError: it fails.
+    """
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -10,6 +10,7 @@ import importlib
 import io
 import json
 import linecache
+import marshal
 import os
 import random
 import re
@@ -18,15 +19,16 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from grader.assignment import Case
 
 # Largest accepted error, relative to the largest expected number. Rounding to float32 and another
 # order of summation give up to 5e-6 here; the smallest known mistake, the tanh approximation of
@@ -44,42 +46,6 @@ class Wrong(Exception):
     """A result of the submission cannot be compared; the message is for the student."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """A check and its points.
-
-    Attributes:
-        check: records what the submission computes. The first line of its docstring is the title.
-        problem: number in the assignment, such as "1.1".
-        points: all or nothing.
-        file: the submitted file that it tests.
-        public: whether students see the result before the grades are published.
-        hint: what students see before that if a hidden case fails.
-        stand_ins: parts of the file from other problems, such as "Linear" or "MLP._build_layers".
-            If the case fails with the student's own parts, it runs again with the solution's, so
-            that one mistake costs points once.
-        forbidden: part of the file, such as "Linear" or "Linear.forward", and the names that it
-            must not use.
-    """
-
-    check: Callable[["Trial"], None]
-    problem: str
-    points: float
-    file: str
-    public: bool
-    hint: str
-    stand_ins: tuple[str, ...]
-    forbidden: tuple[str, frozenset[str]] | None
-
-    @property
-    def name(self) -> str:
-        return self.check.__name__
-
-    @property
-    def title(self) -> str:
-        return (self.check.__doc__ or self.name).strip().splitlines()[0]
-
-
 def case(
     problem: str,
     points: float,
@@ -90,7 +56,14 @@ def case(
     forbidden: tuple[str, frozenset[str]] | None = None,
 ) -> Callable[[Callable[["Trial"], None]], Case]:
     """Decorate a function to make it a case; the arguments are those of ``Case``."""
-    return lambda check: Case(check, problem, points, file, public, hint, stand_ins, forbidden)
+
+    def make(check: Callable[["Trial"], None]) -> Case:
+        title = (check.__doc__ or check.__name__).strip().splitlines()[0]
+        return Case(
+            check.__name__, title, problem, points, file, public, hint, stand_ins, check, forbidden
+        )
+
+    return make
 
 
 class Trial:
@@ -101,13 +74,12 @@ class Trial:
     Args:
         folder: with the submitted files.
         dtype: of the computation.
-        stand_ins: by file and name, the source of parts of the solution.
+        stand_ins: compiled parts of the solution for ``file``, by name.
+        file: the submitted file under test.
     """
 
-    def __init__(
-        self, folder: Path, dtype: torch.dtype, stand_ins: Mapping[str, Mapping[str, str]]
-    ):
-        self._folder, self._dtype, self._stand_ins = folder, dtype, stand_ins
+    def __init__(self, folder: Path, dtype: torch.dtype, stand_ins: Mapping[str, bytes], file: str):
+        self._folder, self._dtype, self._stand_ins, self._file = folder, dtype, stand_ins, file
         self._items: list[tuple[str, dict[str, Any], np.ndarray]] = []
         # The project's folder has files of the same names, which may be imported already.
         here = Path(__file__).resolve().parent.parent
@@ -124,9 +96,9 @@ class Trial:
             raise Wrong(f"{name}.py is missing")
         module = importlib.import_module(name)
         setattr(self, name, module)
-        for part, source in self._stand_ins.get(f"{name}.py", {}).items():
+        for part, code in self._stand_ins.items() if f"{name}.py" == self._file else ():
             definitions = {"__name__": f"solution_{name}"}
-            exec(source, definitions)
+            exec(marshal.loads(code), definitions)
             owner, _, method = part.partition(".")
             if method:
                 setattr(getattr(module, owner), method, vars(definitions[owner])[method])
@@ -286,19 +258,19 @@ class Trial:
 
 
 def conduct(
-    case: Case | None,
+    check: Callable[[Trial], None] | None,
     folder: Path,
-    dtype: torch.dtype = torch.float32,
-    stand_ins: Mapping[str, Mapping[str, str]] | None = None,
-    file: str = "",
+    file: str,
+    dtype: str = "float32",
+    stand_ins: Mapping[str, bytes] = MappingProxyType({}),
 ) -> bytes:
-    """Run a case or only import a file; return "R" and the record, or "E" and a message."""
-    trial = Trial(folder, dtype, stand_ins or {})
+    """Run a check of a file or only import it; return "R" and the record, or "E" and a message."""
+    trial = Trial(folder, getattr(torch, dtype), stand_ins, file)
     try:
-        if case is None:
+        if check is None:
             getattr(trial, file.removesuffix(".py"))
         else:
-            case.check(trial)
+            check(trial)
         return b"R" + trial.to_bytes()
     except BaseException as error:  # SystemExit and KeyboardInterrupt too
         return b"E" + explain(error, folder).encode(errors="replace")
@@ -306,8 +278,12 @@ def conduct(
 
 def explain(error: BaseException, folder: Path) -> str:
     """Return a student's error with its line in their file, without the grader's stack."""
+    try:
+        text = str(error)
+    except BaseException:  # of the error's own __str__
+        text = "its message cannot be shown, because its __str__ fails"
     # The folder and memory addresses differ from run to run.
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(error).replace(f"{folder}/", ""))[:400]
+    text = re.sub(r" at 0x[0-9a-f]+", "", text.replace(f"{folder}/", ""))[:400]
     text = text or "no message"
     if isinstance(error, Wrong):
         return text

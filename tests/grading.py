@@ -1,27 +1,25 @@
-"""Grades submissions for the tests, in a process that has never computed anything.
+"""Grades submissions for the tests.
 
-The grader forks, and PyTorch's threads do not survive a fork, so pytest's own process must not
-grade. As a program, with requests as its argument, it grades as another user or with another
-Python.
+As a program, with requests as its argument, it grades as another user or with another Python.
 """
 
 import atexit
 import importlib
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from grader.engine import load_assignment
+from grader import build, engine, mutants, results
+from grader.assignment import load_assignment
+from grader.server import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py")
@@ -133,6 +131,14 @@ def is_whole(results: Mapping[str, Any]) -> bool:
     return len(tests) == NUMBER_OF_CASES and sum(test["max_score"] for test in tests) == POINTS
 
 
+@cache
+def server_of(name: str = "cifar10") -> Server:
+    """Return the server of an assignment, one for all tests of this process."""
+    server = Server(name)
+    atexit.register(server.close)
+    return server
+
+
 def grade_folder(
     submission: str,
     expected: str,
@@ -140,10 +146,10 @@ def grade_folder(
     cpu: int = 20,
     wall: float = 60.0,
     deadline: float = 480.0,
-    scratch: str | None = None,
     name: str = "cifar10",
+    server: Server | None = None,
 ) -> dict[str, Any]:
-    """Grade the submission in a folder, in this process.
+    """Grade the submission in a folder.
 
     Args:
         submission: the folder.
@@ -152,81 +158,63 @@ def grade_folder(
         cpu: seconds of computing for an import or a case.
         wall: seconds of waiting for an import or a case.
         deadline: seconds for all.
-        scratch: folder for the grader's temporary files.
         name: of the assignment.
+        server: of the assignment; None for the one that the tests share.
     """
-    from grader import __main__, engine, results  # noqa: F401, it imports what students must not
-
+    server = server or server_of(name)
+    assignment = _choose(name, cases)
+    limits = engine.CASE_LIMITS, engine.IMPORT_LIMITS
     engine.CASE_LIMITS = replace(engine.CASE_LIMITS, cpu=cpu, wall=wall)
     engine.IMPORT_LIMITS = replace(engine.IMPORT_LIMITS, cpu=min(cpu, 10), wall=min(wall, 30.0))
-    assignment = engine.load_assignment(name)
-    if cases:
-        chosen = tuple(case for case in assignment.cases if case.name in cases)
-        assert len(chosen) == len(set(cases)), set(cases) - {case.name for case in chosen}
-        assignment = replace(assignment, cases=chosen)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "results.json")
-        tempfile.tempdir = scratch
-        report = engine.grade(
-            assignment,
-            Path(submission),
-            Path(expected),
-            deadline,
-            on_progress=lambda report: results.write_gradescope(report, path),
-        )
-        tempfile.tempdir = None
-        results.write_gradescope(report, path)
-        return {
-            "text": path.read_text(encoding="utf-8"),
-            "table": results.to_table(report),
-            "verdicts": {
-                case.name: asdict(verdict)
-                for case, verdict in zip(assignment.cases, report.verdicts, strict=True)
-            },
-            "score": report.score,
-            "files": sorted(path.name for path in Path(folder).iterdir()),
-        }
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "results.json")
+            report = engine.grade(
+                assignment,
+                Path(submission),
+                Path(expected),
+                server,
+                deadline,
+                on_progress=lambda report: results.write_gradescope(report, path),
+            )
+            results.write_gradescope(report, path)
+            return {
+                "text": path.read_text(encoding="utf-8"),
+                "table": results.to_table(report),
+                "verdicts": {
+                    case.name: asdict(verdict)
+                    for case, verdict in zip(assignment.cases, report.verdicts, strict=True)
+                },
+                "score": report.score,
+                "files": sorted(path.name for path in Path(folder).iterdir()),
+            }
+    finally:
+        engine.CASE_LIMITS, engine.IMPORT_LIMITS = limits
+
+
+def _choose(name: str, cases: Sequence[str]) -> Any:
+    """Return an assignment, perhaps with a few of its cases only."""
+    assignment = load_assignment(name)
+    chosen = tuple(case for case in assignment.cases if case.name in cases or not cases)
+    assert len(chosen) == len(set(cases)) or not cases, set(cases) - {c.name for c in chosen}
+    return replace(assignment, cases=chosen)
 
 
 def build_autograder(target: str, cases: Sequence[str] = (), name: str = "cifar10") -> None:
     """Make the zip file for Gradescope, perhaps of a few cases only."""
-    from grader import build, engine
-
-    assignment = engine.load_assignment(name)
-    if cases:
-        chosen = tuple(case for case in assignment.cases if case.name in cases)
-        assignment = replace(assignment, cases=chosen)
-    build.make_autograder(assignment, Path(target))
-
-
-@cache
-def _pool() -> ProcessPoolExecutor:
-    pool = ProcessPoolExecutor(
-        1,
-        mp_context=multiprocessing.get_context("spawn"),
-        # Imported by the first watched operation, which takes a second: once, not in every case.
-        initializer=importlib.import_module,
-        initargs=("torch._dynamo",),
-    )
-    atexit.register(pool.shutdown, cancel_futures=True)
-    return pool
-
-
-def elsewhere(function: Callable, *arguments: Any, **options: Any) -> Any:
-    """Call a function in a process that was not forked from this one and only grades."""
-    return _pool().submit(function, *arguments, **options).result()
+    build.make_autograder(_choose(name, cases), Path(target), server_of(name))
 
 
 def grade(*arguments: Any, **options: Any) -> Graded:
-    """Grade a folder in that process; the arguments are those of ``grade_folder``."""
-    return read(elsewhere(grade_folder, *arguments, **options))
+    """Grade a folder; the arguments are those of ``grade_folder``."""
+    return read(grade_folder(*arguments, **options))
 
 
 def autograder_of(shared: Callable, name: str = "cifar10") -> Path:
     """Return the zip file for Gradescope, which is built once per test run."""
 
     def build(path):
-        elsewhere(build_autograder, str(path), name=name)
+        build_autograder(str(path), name=name)
 
     return shared(f"{name}-autograder.zip", build)
 
@@ -274,29 +262,14 @@ def by_hand(name: str) -> dict[tuple[str, str], str]:
     }
 
 
-# Run in a process of its own, because the grader forks.
-_GRADE_MUTANTS = """
-import sys
-sys.path[:0] = sys.argv[3:]
-from grader import mutants
-from grader.engine import load_assignment
-from grading import sample
-
-make_mutants = mutants.make_mutants
-mutants.make_mutants = lambda assignment: sample(make_mutants(assignment), int(sys.argv[2]))
-raise SystemExit(mutants.run_mutants(load_assignment(sys.argv[1])))
-"""
-
-
 def check_mutants(name: str, number: int) -> None:
     """Check that none of a sample of the mutants of an assignment is missed."""
-    command = [sys.executable, "-c", _GRADE_MUTANTS, name, str(number), str(ROOT / "tests")]
-    environment = os.environ | {"SAMPLE_OFFSET": str(offset())}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    report = f"with SAMPLE_OFFSET={offset()}:\n{done.stdout}{done.stderr}"
-    assert done.returncode == 0, report
-    caught, equivalent, missed = map(int, done.stdout.splitlines()[-1].split()[1:])
-    assert (caught + equivalent, missed) == (number, 0) and caught > 0, report
+    assignment = load_assignment(name)
+    chosen = sample(mutants.make_mutants(assignment), number)
+    verdicts = list(mutants.grade_mutants(assignment, chosen, server_of(name)))
+    report = f"with SAMPLE_OFFSET={offset()}: {verdicts}"
+    assert not [verdict for verdict in verdicts if verdict[1] == "missed"], report
+    assert [verdict for verdict in verdicts if verdict[1] == "caught"], report
 
 
 def read(answer: Mapping[str, Any]) -> Graded:

@@ -21,8 +21,8 @@ import mlpmixer
 import resnet18
 import utils
 from experiments.questions import learning_rate, mixer_width, nonlinearity
+from grader.assignment import load_assignment
 from grader.cifar10 import cases, manifest
-from grader.engine import load_assignment
 from training import batches, checkpoint, data, units
 from training.arguments import make_parser
 from training.config import MODELS, build_model, default_path, read_config

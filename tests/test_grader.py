@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from grader import engine, judge
+from grader import assignment, engine, judge
+from grader.server import Server
 
 from grading import (
     NUMBER_OF_CASES,
@@ -35,7 +38,7 @@ from grading import (
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
 
 
-CASES = {case.name: case for case in engine.load_assignment("cifar10").cases}
+CASES = {case.name: case for case in assignment.load_assignment("cifar10").cases}
 
 
 def some_are_slow(names, *fast):
@@ -459,9 +462,9 @@ def test_a_device_that_is_written_down_is_noticed(spoilt):
 def test_an_assignment_without_cases_is_refused(monkeypatch):
     modules = {"grader.cifar10.cases": SimpleNamespace()}
     modules["grader.cifar10.manifest"] = SimpleNamespace(POINTS={"1": 5})
-    monkeypatch.setattr(engine.importlib, "import_module", modules.__getitem__)
+    monkeypatch.setattr(assignment.importlib, "import_module", modules.__getitem__)
     with pytest.raises(ValueError, match="cifar10 has no cases"):
-        engine.load_assignment("cifar10")
+        assignment.load_assignment("cifar10")
 
 
 @pytest.mark.parametrize(
@@ -476,13 +479,12 @@ def test_points_that_do_not_add_up_are_refused(points, words, monkeypatch):
 
     monkeypatch.setattr(manifest, "POINTS", points)
     with pytest.raises(ValueError, match=words):
-        engine.load_assignment("cifar10")
+        assignment.load_assignment("cifar10")
 
 
 def test_the_points_are_those_of_the_sheet():
-    assignment = engine.load_assignment("cifar10")
-    assert assignment.points == POINTS
-    assert sum(case.points for case in assignment.cases) == POINTS
+    assert assignment.load_assignment("cifar10").points == POINTS
+    assert sum(case.points for case in CASES.values()) == POINTS
 
 
 def empty_record():
@@ -528,8 +530,11 @@ def test_stand_ins_that_are_missing_are_an_error_of_the_staff(expected, graded, 
     assert not result.verdicts[case]["passed"]
 
 
-def test_a_machine_without_room_for_a_folder_is_an_error_of_the_staff(graded):
-    result = graded({}, *QUICK.values(), scratch="/no/such/folder")
+def test_a_machine_without_room_for_a_folder_is_an_error_of_the_staff(graded, monkeypatch):
+    with Server("cifar10") as server:
+        broken = SimpleNamespace(mkdtemp=partial(tempfile.mkdtemp, dir="/no/such/folder"))
+        monkeypatch.setattr("grader.server.tempfile", broken)
+        result = graded({}, *QUICK.values(), server=server)
     assert result.passed == set()
     assert all(verdict["staff"] for verdict in result.verdicts.values())
 

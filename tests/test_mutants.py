@@ -4,33 +4,15 @@ A sample only, which changes with the commit; ``python -m grader mutants cifar10
 """
 
 import ast
-import os
-import subprocess
 import sys
 
 import pytest
 
 from grader import __main__ as command_line
-from grader.engine import load_assignment, read_solution
-from grader.mutants import Mutant, judge, make_mutants
+from grader.assignment import load_assignment, read_solution
+from grader.mutants import Mutant, judge, make_mutants, run_mutants
 
-from grading import ROOT, check_mutants
-
-# Grades a mistake, and the solution itself as if it were a mutant.
-GRADE_TWO = """
-from grader import mutants
-from grader.engine import load_assignment, read_solution
-
-assignment = load_assignment("cifar10")
-source = read_solution(assignment)["utils.py"].decode()
-wrong = source.replace("return (logits.argmax(dim=1)", "return (logits.argmin(dim=1)")
-assert wrong != source
-mutants.make_mutants = lambda _: [
-    mutants.Mutant("utils.py", wrong, "the smallest logit", "4.1"),
-    mutants.Mutant("utils.py", source, "no mistake", "4.1"),
-]
-raise SystemExit(mutants.run_mutants(assignment))
-"""
+from grading import check_mutants, edit, server_of
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +32,23 @@ def test_a_sample_of_the_mutants_is_caught():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
-def test_a_mutant_with_a_mistake_is_caught_and_one_without_is_missed():
-    done = subprocess.run(
-        [sys.executable, "-c", GRADE_TWO],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "missed: 4.1 utils.py, no mistake. It loses no points." in done.stdout
-    table = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+def test_a_mutant_with_a_mistake_is_caught_and_one_without_is_missed(
+    assignment, monkeypatch, capsys
+):
+    source = read_solution(assignment)["utils.py"].decode()
+    wrong = edit(source, ("return (logits.argmax(dim=1)", "return (logits.argmin(dim=1)"))
+    two = [
+        Mutant("utils.py", wrong, "the smallest logit", "4.1"),
+        Mutant("utils.py", source, "no mistake", "4.1"),
+    ]
+    monkeypatch.setattr("grader.mutants.make_mutants", lambda _: two)
+    assert run_mutants(assignment, server_of("cifar10")) == 1
+    output = capsys.readouterr().out
+    assert "missed: 4.1 utils.py, no mistake. It loses no points." in output
+    table = {line.split()[0]: line.split()[1:] for line in output.splitlines()}
     assert table["problem"] == ["caught", "equivalent", "missed"]
     assert table["all"] == ["1", "0", "1"]
-    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert all(len(line) <= 80 for line in output.splitlines())
 
 
 def test_every_mutant_differs_from_the_solution_and_from_the_others(assignment, mutants):

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from grader.engine import load_assignment
+from grader.assignment import load_assignment
 from grader.handout import make_handout
 from grader.judge import find_forbidden
 from grader.mutants import make_mutants

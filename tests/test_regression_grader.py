@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 
-from grader.engine import load_assignment, read_solution
+from grader.assignment import load_assignment, read_solution
 from grader.handout import make_handout
 from grader.mutants import make_mutants
 from grader.regression import manifest

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from grader.engine import load_assignment
+from grader.assignment import load_assignment
 
 from grading import POINTS, SOLUTION, edit, expected_of, make_graded, sample
 from rewritten import REWRITTEN
