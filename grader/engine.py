@@ -7,7 +7,7 @@ import ast
 import json
 import marshal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from grader import sandbox
 from grader.assignment import ROOT, Assignment, Case, read_solution
 from grader.server import Killed, Server, Stopped
-from grader.submissions import collect
+from grader.submissions import collect, digest
 
 STAND_INS = "stand_ins.json"
 IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
@@ -49,6 +49,7 @@ class Report:
     notes: list[str] = field(default_factory=list)  # about the files, for the student
     gaps: list[str] = field(default_factory=list)  # missing isolation, for the staff
     seconds: float = 0.0
+    digest: str = ""  # of the submitted files
 
     @property
     def score(self) -> float:
@@ -154,13 +155,14 @@ def grade(
     report = Report(assignment, [Verdict() for _ in assignment.cases])
     on_progress(report)
     files, report.notes = collect(submission, assignment.manifest.SUBMITTED)
+    report.digest = digest(files, report.notes)
     grading = _Grading(files, expected.absolute(), server, end)
     for number, case in enumerate(assignment.cases):
         if time.monotonic() >= end:
             break
         try:
             if not number:
-                report.gaps = _find_gaps(assignment, submission, expected, server)
+                report.gaps = find_gaps(assignment, [submission], expected, server)
             report.verdicts[number] = grading.examine(case)
         except Killed:
             report.verdicts[number] = Verdict(message=KILLED)
@@ -173,15 +175,15 @@ def grade(
     return report
 
 
-def _find_gaps(
-    assignment: Assignment, submission: Path, expected: Path, server: Server
+def find_gaps(
+    assignment: Assignment, submissions: Sequence[Path], expected: Path, server: Server
 ) -> list[str]:
     """Return what is missing from the isolation of submissions on this machine."""
     solution = ROOT / assignment.manifest.SOLUTION
     places = {
         "the solution": [str(solution / name) for name in assignment.manifest.SUBMITTED],
         "the expected records": [str(expected.absolute())],
-        "other submissions": [str(submission.absolute())],
+        "other submissions": [str(path.absolute()) for path in submissions],
     }
     gaps, _ = server.request("probe", 0.0, places=places)
     return gaps
