@@ -21,7 +21,7 @@ try:
     from grader.assignment import ROOT, load_manifest
     from grader.engine import Report, grade, prepare_expected
     from grader.marks import Marks, Row, Work, check_isolation, grade_many, make_row, make_setup
-    from grader.results import WIDTH, to_line, to_table, write_gradescope
+    from grader.results import WIDTH, gaps_of, to_line, to_table, write_gradescope
     from grader.server import Server
 except ModuleNotFoundError as error:
     if error.name not in ("fcntl", "resource"):
@@ -191,7 +191,7 @@ def _grade(args: argparse.Namespace) -> int:
         Server(args.assignment) as server,
         _uninterrupted_cleanup(),
     ):
-        setup = make_setup(server.assignment, args.expected, args.deadline)
+        setup = make_setup(server.assignment, args.expected, args.deadline) if args.csv else ""
         expected = args.expected or Path(temporary, "expected")
         work = Work(
             args.assignment, submissions, expected, args.deadline, args.require_isolation, setup
@@ -261,7 +261,7 @@ def _grade_many(
     found = {path: marks.find(path, work) for path in work.submissions} if marks else {}
     rows = [row for row in found.values() if row is not None]
     if rows:
-        print(f"{args.csv} holds {len(rows)} of {len(work.submissions)} submissions already")
+        print(f"{len(rows)} of {len(work.submissions)} submissions are graded already")
     left = replace(
         work, submissions=tuple(path for path in work.submissions if not found.get(path))
     )
@@ -280,8 +280,8 @@ def _grade_many(
                 rows.append(row)
                 tqdm.write(to_line(row, server.assignment.points))
     finally:
-        for gaps in sorted({row["not isolated"] for row in rows} - {""}):
-            print(textwrap.fill(f"not isolated: {gaps}", WIDTH, subsequent_indent="  "))
+        for gap in dict.fromkeys(gap for row in rows for gap in gaps_of(row)):
+            print(textwrap.fill(f"not isolated: {gap}", WIDTH, subsequent_indent="  "))
     return rows
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from grader.assignment import ROOT, Assignment, read_solution
 from grader.engine import Report, Verdict, find_gaps, grade
@@ -17,7 +16,7 @@ from grader.server import Server
 from grader.submissions import collect, digest, printable
 from training.files import write_atomically
 
-Row = dict[str, Any]
+Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -62,16 +61,18 @@ def make_setup(assignment: Assignment, expected: Path | None, deadline: float) -
 
 
 def check_isolation(work: Work, server: Server) -> None:
-    """Raise ValueError if the isolation has a gap and must have none."""
-    gaps = find_gaps(server.assignment, work.submissions, work.expected, server)
-    if work.isolated and gaps:
-        raise ValueError(f"--require-isolation: {'; '.join(gaps)}")
+    """Raise ValueError if the isolation must have no gap, and has one."""
+    if work.isolated:
+        gaps = find_gaps(server.assignment, work.submissions, work.expected, server)
+        if gaps:
+            raise ValueError(f"--require-isolation: {'; '.join(gaps)}")
 
 
 def make_row(submission: Path, report: Report, setup: str) -> Row:
     """Return the row of a submission."""
     row = to_row(printable(str(submission)), report)
-    return row | {"fingerprint": _fingerprint(setup, report.digest)}
+    row["fingerprint"] = _fingerprint(setup, report.digest)
+    return {key: str(value) for key, value in row.items()}  # as they are read from the file
 
 
 def grade_many(work: Work, server: Server, jobs: int) -> Iterator[Row]:
@@ -115,10 +116,10 @@ class Marks:
         try:
             with self._path.open(encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
-                rows = list(reader)
+                columns, rows = reader.fieldnames, list(reader)
         except (UnicodeDecodeError, csv.Error):
             raise ValueError(f"{self._path} is not a CSV file") from None
-        if reader.fieldnames != self._columns:
+        if columns != self._columns:
             raise ValueError(
                 f"{self._path} has other columns than the marks of this assignment; "
                 "move it away or choose another --csv"

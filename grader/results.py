@@ -147,7 +147,12 @@ def to_row(name: str, report: Report) -> dict[str, Any]:
     }
 
 
-def to_line(row: dict[str, Any], points: float) -> str:
+def gaps_of(row: dict[str, str]) -> list[str]:
+    """Return the gaps in the isolation that a row of the CSV file lists."""
+    return [gap for gap in row["not isolated"].split("; ") if gap]
+
+
+def to_line(row: dict[str, str], points: float) -> str:
     """Return a row as a line of the output, 80 columns wide; notes follow if nothing scored.
 
     Args:
