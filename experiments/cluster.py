@@ -4,16 +4,13 @@ A job that is preempted, out of time or lost with its node is queued again and r
 checkpoint.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import submitit
-
 from experiments.execute import Clock, Outcome, Task, perform
 from experiments.plan import Settings
-from training import interrupt
+from training.cluster import ClusterTask, make_executor, why_failed
 
 
 class Cluster:
@@ -30,20 +27,13 @@ class Cluster:
     def __init__(
         self, settings: Settings, jobs: int, partition: str | None, minutes: int, gpus: int
     ):
-        self._executor = submitit.SlurmExecutor(folder=Path(settings.output).absolute() / "slurm")
-        self._executor.update_parameters(
-            job_name="experiments",
-            partition=partition,
-            time=minutes,
-            gpus_per_node=gpus or None,
-            array_parallelism=jobs,
-            signal_delay_s=90,
-        )
+        folder = Path(settings.output) / "slurm"
+        self._executor = make_executor("experiments", folder, jobs, partition, minutes, gpus)
 
     def __call__(self, tasks: Sequence[Task], outcome: Outcome) -> None:
         """Submit the tasks and wait for them; if this process ends, the jobs keep running."""
         clock = Clock(tasks)
-        jobs = list(zip(tasks, self._executor.map_array(ClusterTask(), tasks)))
+        jobs = list(zip(tasks, self._executor.map_array(ClusterTask(perform), tasks)))
         print(f"submitted {len(jobs)} jobs, {jobs[0][1].job_id} is the first", flush=True)
         started = time.monotonic()
         while jobs:
@@ -51,22 +41,8 @@ class Cluster:
             jobs = [pair for pair in jobs if pair not in ended]
             waiting = [task for task, _ in jobs]
             for task, job in ended:
-                error = job.exception()
-                outcome.note(task, str(error).strip().splitlines()[-1] if error else None)
+                outcome.note(task, why_failed(job))
                 seconds = time.monotonic() - started
                 clock.finish(task, seconds, outcome.failed.get(task.title), waiting)
             clock.show(waiting)
             time.sleep(1)
-
-
-class ClusterTask(submitit.helpers.Checkpointable):
-    """The work of a job; ``Checkpointable`` queues it again, with its task, when time is short."""
-
-    def __call__(self, task: Task) -> None:
-        try:
-            perform(task)
-        except interrupt.Interrupted as interruption:
-            # The checkpoint is written, and the cluster will queue the job again; an exception here
-            # would become its result.
-            print(f"stopped by {interruption}", flush=True)
-            os._exit(interruption.status)

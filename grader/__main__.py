@@ -1,24 +1,27 @@
 """Command line of the graders: ``python -m grader --help``."""
 
 import argparse
-import csv
+import os
 import signal
 import sys
 import tempfile
-import zipfile
+import textwrap
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from training import interrupt
 from training.arguments import Parser, add_number, positive, positive_int, reason, report
 
 PROGRAM = "python -m grader"
 
 try:
-    from grader.assignment import ROOT, Assignment, load_manifest
+    from grader.assignment import ROOT, load_manifest
     from grader.engine import Report, grade, prepare_expected
-    from grader.results import to_row, to_table, write_gradescope
+    from grader.marks import Marks, Row, Work, check_isolation, grade_many, make_row, make_setup
+    from grader.results import WIDTH, gaps_of, to_line, to_table, write_gradescope
     from grader.server import Server
 except ModuleNotFoundError as error:
     if error.name not in ("fcntl", "resource"):
@@ -62,7 +65,13 @@ def make_parser() -> Parser:
         "submissions", nargs="+", type=Path, metavar="SUBMISSION", help="folder or zip"
     )
     add_number(marks, "--jobs", positive_int, 1, "graded in parallel")
-    marks.add_argument("--csv", type=Path, metavar="FILE", help="write one row per submission")
+    marks.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="one row per submission, written as it is graded; rows that are there and still "
+        "valid are kept",
+    )
     marks.add_argument(
         "--results", type=Path, metavar="FILE", help="write results.json for Gradescope"
     )
@@ -74,8 +83,18 @@ def make_parser() -> Parser:
     )
     add_number(marks, "--deadline", positive, 480, "time limit per submission", metavar="SECONDS")
     marks.add_argument(
+        "--require-isolation",
+        action="store_true",
+        help="grade nothing if submissions are not fully isolated on this machine",
+    )
+    marks.add_argument(
         "--always-succeed", action="store_true", help="exit status 0 regardless of the marks"
     )
+    marks.add_argument("--cluster", choices=["slurm"], help="grade in --jobs jobs; needs --csv")
+    marks.add_argument(
+        "--partition", metavar="NAME", help="of the cluster; default: the cluster's own"
+    )
+    add_number(marks, "--time", positive_int, 180, "of a job", metavar="MINUTES")
 
     mutants = _add_command(
         commands,
@@ -107,12 +126,20 @@ def _add_command(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status: 2 for invalid arguments."""
     args = make_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         load_manifest(args.assignment)
-        return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
-            args.command
-        ](args)
+        with interrupt.raised():
+            return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
+                args.command
+            ](args)
+    except interrupt.Interrupted as interruption:
+        resumes = "; the same command grades what is left" if getattr(args, "csv", None) else ""
+        return report(PROGRAM, f"stopped by {interruption}{resumes}", interruption.status)
+    except ModuleNotFoundError as error:
+        if error.name != "submitit":
+            raise
+        install = "pip install -r experiments/requirements.txt"
+        return report(PROGRAM, f"{error.name} is missing: {install}")
     except (ValueError, OSError, RuntimeError) as error:
         return report(PROGRAM, reason(error))
 
@@ -142,73 +169,120 @@ def _mutants(args: argparse.Namespace) -> int:
 
 
 def _grade(args: argparse.Namespace) -> int:
-    for submission in args.submissions:
-        if not submission.is_dir() and not zipfile.is_zipfile(submission):
-            raise ValueError(f"{submission} is neither a folder nor a zip archive")
-    if args.results and len(args.submissions) > 1:
+    submissions = tuple(dict.fromkeys(args.submissions))
+    for submission in submissions:
+        if not os.path.lexists(submission):
+            raise ValueError(f"{submission} does not exist")
+    if args.results and len(submissions) > 1:
         raise ValueError("--results is for one submission; use --csv for several")
     if args.expected and not args.expected.is_dir():
         raise ValueError(f"--expected: {args.expected} is not a folder")
     if args.csv and not args.csv.absolute().parent.is_dir():  # rather than after an hour
         raise ValueError(f"--csv: {args.csv.parent} is not a folder")
+    if args.cluster and not args.csv:
+        raise ValueError("--cluster needs --csv, in a folder that all nodes see")
+    folder, prefix = None, "grader-"
+    if args.cluster:  # the jobs read the expected records too
+        from grader import cluster  # needs submitit
+
+        folder, prefix = args.csv.parent, cluster.prefix(args.csv)
     with (
-        tempfile.TemporaryDirectory(prefix="grader-expected-") as temporary,
+        tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary,
         Server(args.assignment) as server,
+        _uninterrupted_cleanup(),
     ):
-        assignment = server.assignment
-        expected = args.expected
-        if expected is None:
-            expected = Path(temporary)
-            prepare_expected(assignment, expected, server)
-        if len(args.submissions) == 1:
-            on_progress = partial(write_gradescope, path=args.results) if args.results else _ignore
-            submission = args.submissions[0]
-            report = grade(assignment, submission, expected, server, args.deadline, on_progress)
-            if args.results:
-                write_gradescope(report, args.results)
-            print(to_table(report))
-            reports = [(args.submissions[0], report)]
+        setup = make_setup(server.assignment, args.expected, args.deadline) if args.csv else ""
+        expected = args.expected or Path(temporary, "expected")
+        work = Work(
+            args.assignment, submissions, expected, args.deadline, args.require_isolation, setup
+        )
+        marks = Marks(args.csv, server.assignment) if args.csv else None
+        if len(submissions) > 1 or args.cluster:
+            rows = _grade_many(work, marks, server, Path(temporary), args)
         else:
-            reports = list(_grade_many(assignment, expected, server, args))
-    if args.csv:
-        rows = [to_row(str(folder), report) for folder, report in sorted(reports, key=_folder)]
-        with args.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    full = all(report.score == assignment.points for _, report in reports)
+            rows = [_grade_one(work, marks, server, args)]
+    full = all(float(row["score"]) == server.assignment.points for row in rows)
     return 0 if full or args.always_succeed else 1
+
+
+@contextmanager
+def _uninterrupted_cleanup() -> Iterator[None]:
+    """Ignore further signals when one has come, so that what follows can end."""
+    try:
+        yield
+    except interrupt.Interrupted:
+        for number in interrupt.SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        raise
+
+
+def _grade_one(work: Work, marks: Marks | None, server: Server, args: argparse.Namespace) -> Row:
+    """Grade a submission, even if it has a row, and print the table of its cases."""
+    if args.expected is None:
+        prepare_expected(server.assignment, work.expected, server)
+    check_isolation(work, server)
+    on_progress = partial(write_gradescope, path=args.results) if args.results else _ignore
+    [submission] = work.submissions
+    report = grade(server.assignment, submission, work.expected, server, work.deadline, on_progress)
+    if args.results:
+        write_gradescope(report, args.results)
+    print(to_table(report))
+    row = make_row(submission, report, work.setup)
+    if marks:
+        marks.add(row)
+    return row
 
 
 def _ignore(report: Report) -> None:
     pass
 
 
-def _folder(item: tuple[Path, Report]) -> Path:
-    return item[0]
-
-
 def _grade_many(
-    assignment: Assignment, expected: Path, server: Server, args: argparse.Namespace
-) -> Iterator[tuple[Path, Report]]:
-    """Grade submissions in parallel and yield each as it finishes."""
+    work: Work, marks: Marks | None, server: Server, folder: Path, args: argparse.Namespace
+) -> list[Row]:
+    """Grade the submissions that have no valid row yet and print a line for each.
+
+    Args:
+        work: all submissions.
+        marks: the CSV file, if there is one.
+        server: of the assignment.
+        folder: for the files of jobs.
+        args: of the command line.
+
+    Returns:
+        The rows of all submissions.
+    """
     from tqdm import tqdm  # not installed on Gradescope, which grades one submission
 
-    with ThreadPoolExecutor(args.jobs) as pool:
-        graded = {
-            pool.submit(grade, assignment, folder, expected, server, args.deadline): folder
-            for folder in args.submissions
-        }
-        try:
-            for future in tqdm(as_completed(graded), total=len(graded), disable=None, leave=False):
-                folder, report = graded[future], future.result()
-                full = " (full marks)" if report.score == assignment.points else ""
-                tqdm.write(f"{report.score:>5g} of {assignment.points:g}  {folder}{full}")
-                yield folder, report
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            server.close()
-            raise
+    if args.cluster and marks:
+        from grader import cluster
+
+        cluster.recover(args.csv, marks, work, server.assignment, folder)
+    found = {path: marks.find(path, work) for path in work.submissions} if marks else {}
+    rows = [row for row in found.values() if row is not None]
+    if rows:
+        print(f"{len(rows)} of {len(work.submissions)} submissions are graded already")
+    left = replace(
+        work, submissions=tuple(path for path in work.submissions if not found.get(path))
+    )
+    try:
+        if left.submissions:
+            if args.expected is None:
+                prepare_expected(server.assignment, work.expected, server)
+            if args.cluster:
+                where = args.partition, args.time
+                graded = cluster.grade_in_jobs(left, server.assignment, folder, args.jobs, *where)
+            else:
+                graded = grade_many(left, server, args.jobs)
+            for row in tqdm(graded, total=len(left.submissions), disable=None, leave=False):
+                if marks:
+                    marks.add(row)
+                rows.append(row)
+                tqdm.write(to_line(row, server.assignment.points))
+    finally:
+        for gap in dict.fromkeys(gap for row in rows for gap in gaps_of(row)):
+            print(textwrap.fill(f"not isolated: {gap}", WIDTH, subsequent_indent="  "))
+    return rows
 
 
 if __name__ == "__main__":

@@ -6,21 +6,17 @@ The processes are those of ``server``; this module neither runs student code nor
 import ast
 import json
 import marshal
-import os
-import stat
 import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from grader import sandbox
 from grader.assignment import ROOT, Assignment, Case, read_solution
 from grader.server import Killed, Server, Stopped
+from grader.submissions import collect, digest
 
-LARGEST_FILE = 1 << 20  # bytes of a submitted file
 STAND_INS = "stand_ins.json"
 IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
 CASE_LIMITS = sandbox.Limits()
@@ -53,6 +49,7 @@ class Report:
     notes: list[str] = field(default_factory=list)  # about the files, for the student
     gaps: list[str] = field(default_factory=list)  # missing isolation, for the staff
     seconds: float = 0.0
+    digest: str = ""  # of the submitted files
 
     @property
     def score(self) -> float:
@@ -133,80 +130,6 @@ def _names_in(node: ast.AST) -> set[str]:
     return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file of a submission: its path, its size in bytes, and a function that reads it."""
-
-    path: PurePosixPath
-    size: int
-    is_link: bool
-    read: Callable[[], bytes]
-
-
-def collect(submission: Path, names: tuple[str, ...]) -> tuple[dict[str, bytes], list[str]]:
-    """Find the submitted files in a folder or zip archive.
-
-    A file in a subfolder or with capitals in its name is used if it is the only candidate. No other
-    file is read, no link is followed, and nothing is unpacked.
-
-    Returns:
-        The content of the files by name, and a note about each irregularity.
-
-    Raises:
-        ValueError: neither a folder nor a zip archive.
-    """
-    files, notes = {}, []
-    members = list(_members(submission))
-    for name in names:
-        similar = [m for m in members if m.path.name.lower() == name]
-        exact = [m for m in similar if str(m.path) == name]
-        choice = [m for m in exact or similar if not m.is_link]
-        if len(choice) > 1:
-            found = ", ".join(str(m.path) for m in choice[:4])
-            notes.append(f"{name} was found in several places: {found}. None was used.")
-        elif not choice:
-            fault = "is a link; submit the file itself" if similar else "is missing"
-            notes.append(f"{name} {fault}.")
-        elif choice[0].size > LARGEST_FILE:
-            notes.append(f"{name} has more than {LARGEST_FILE:,} bytes and was not used.")
-        else:
-            try:
-                files[name] = choice[0].read()
-            except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-                notes.append(f"{name} cannot be read: {getattr(error, 'strerror', error)}.")
-            if not exact:
-                notes.append(f"{name} was taken from {choice[0].path}.")
-    # Folder names may contain any bytes.
-    return files, [_clean(os.fsencode(note)) for note in notes]
-
-
-def _members(submission: Path) -> Iterator[Member]:
-    """Yield the files of a folder or zip archive, except those with a path outside it."""
-    if submission.is_dir():
-        inside = submission.resolve()
-        for path in sorted(submission.rglob("*")):
-            relative = path.relative_to(submission)
-            if path.is_file():
-                is_link = path.resolve() != inside / relative
-                size = path.stat().st_size
-                yield Member(PurePosixPath(relative), size, is_link, path.read_bytes)
-    elif zipfile.is_zipfile(submission):
-        with zipfile.ZipFile(submission) as archive:
-            for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                stored = PurePosixPath(info.filename.replace("\\", "/"))
-                if info.is_dir() or stored.is_absolute() or ".." in stored.parts:
-                    continue
-                is_link = stat.S_ISLNK(info.external_attr >> 16)
-                yield Member(stored, info.file_size, is_link, partial(_unzip, submission, info))
-    else:
-        raise ValueError(f"{submission} is neither a folder nor a zip archive")
-
-
-def _unzip(path: Path, member: zipfile.ZipInfo) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        return archive.read(member)
-
-
 def grade(
     assignment: Assignment,
     submission: Path,
@@ -232,13 +155,14 @@ def grade(
     report = Report(assignment, [Verdict() for _ in assignment.cases])
     on_progress(report)
     files, report.notes = collect(submission, assignment.manifest.SUBMITTED)
+    report.digest = digest(files, report.notes)
     grading = _Grading(files, expected.absolute(), server, end)
     for number, case in enumerate(assignment.cases):
         if time.monotonic() >= end:
             break
         try:
             if not number:
-                report.gaps = _find_gaps(assignment, submission, expected, server)
+                report.gaps = find_gaps(assignment, [submission], expected, server)
             report.verdicts[number] = grading.examine(case)
         except Killed:
             report.verdicts[number] = Verdict(message=KILLED)
@@ -251,15 +175,15 @@ def grade(
     return report
 
 
-def _find_gaps(
-    assignment: Assignment, submission: Path, expected: Path, server: Server
+def find_gaps(
+    assignment: Assignment, submissions: Sequence[Path], expected: Path, server: Server
 ) -> list[str]:
     """Return what is missing from the isolation of submissions on this machine."""
     solution = ROOT / assignment.manifest.SOLUTION
     places = {
         "the solution": [str(solution / name) for name in assignment.manifest.SUBMITTED],
         "the expected records": [str(expected.absolute())],
-        "other submissions": [str(submission.absolute())],
+        "other submissions": [str(path.absolute()) for path in submissions],
     }
     gaps, _ = server.request("probe", 0.0, places=places)
     return gaps

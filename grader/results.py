@@ -3,8 +3,6 @@
 Source of the keys: "Autograder Specifications", gradescope-autograders.readthedocs.io.
 """
 
-import json
-import os
 import platform
 import textwrap
 from importlib.metadata import version
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from grader.assignment import Case
-from grader.engine import Report
+from grader.engine import NOT_REACHED, Report
+from training.files import write_json
 
 WIDTH = 80
 VERSIONS = {package: version(package) for package in ("torch", "numpy")}
@@ -57,10 +56,7 @@ def to_gradescope(report: Report) -> dict[str, Any]:
 
 def write_gradescope(report: Report, path: Path) -> None:
     """Write results.json atomically."""
-    text = json.dumps(to_gradescope(report), indent=1, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, to_gradescope(report))
 
 
 def _numbers(report: Report) -> list[str]:
@@ -73,13 +69,24 @@ def _numbers(report: Report) -> list[str]:
 
 
 def _hints(report: Report) -> list[str]:
+    """Return a line for each hidden case that fails, and one for all that fail for one reason."""
     hints = []
     for case, verdict in zip(report.assignment.cases, report.verdicts):
-        if not case.public and not verdict.passed:
+        if case.public or verdict.passed:
+            continue
+        message = verdict.message
+        if verdict.staff:
+            hints.append(message)
+        elif message == NOT_REACHED:
+            hints.append("Some hidden tests were not reached: the grader ran out of time.")
+        elif message.startswith(f"{case.file} cannot be imported"):
+            hints.append(f"{case.file} cannot be imported, so that all of its tests fail.")
+        elif message.startswith("not implemented yet"):
+            hints.append(f"A hidden test of Problem {case.problem} fails: not implemented yet.")
+        elif message != f"{case.file} is missing":  # of which the notes speak
             # Not the message, which reveals the expected result.
-            hint = f"A hidden test of Problem {case.problem} fails: {case.hint}"
-            hints.append(hint if not verdict.staff else verdict.message)
-    return hints
+            hints.append(f"A hidden test of Problem {case.problem} fails: {case.hint}")
+    return list(dict.fromkeys(hints))
 
 
 def problem_scores(report: Report) -> dict[str, float]:
@@ -126,7 +133,7 @@ def to_table(report: Report) -> str:
 
 
 def to_row(name: str, report: Report) -> dict[str, Any]:
-    """Return a row of the CSV file: total, problems, cases, staff errors, seconds and notes."""
+    """Return a row of the CSV file: points of the problems and cases, and what went wrong."""
     row: dict[str, Any] = {"submission": name, "score": report.score}
     row |= {f"problem {problem}": score for problem, score in problem_scores(report).items()}
     for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
@@ -136,4 +143,28 @@ def to_row(name: str, report: Report) -> dict[str, Any]:
         "staff errors": errors,
         "seconds": round(report.seconds, 1),
         "notes": " ".join(report.notes),
+        "not isolated": "; ".join(report.gaps),
     }
+
+
+def gaps_of(row: dict[str, str]) -> list[str]:
+    """Return the gaps in the isolation that a row of the CSV file lists."""
+    return [gap for gap in row["not isolated"].split("; ") if gap]
+
+
+def to_line(row: dict[str, str], points: float) -> str:
+    """Return a row as a line of the output, 80 columns wide; notes follow if nothing scored.
+
+    Args:
+        row: of the CSV file.
+        points: that can be scored.
+    """
+    score, errors = float(row["score"]), int(row["staff errors"])
+    head = f"{score:>5g} of {points:g}  "
+    tail = " (full marks)" if score == points else f" ({errors} grader errors)" if errors else ""
+    name, room = row["submission"], WIDTH - len(head) - len(tail)
+    lines = [head + (name if len(name) <= room else f"...{name[3 - room :]}") + tail]
+    if not score:
+        indent = " " * len(head)
+        lines += textwrap.wrap(row["notes"], WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return "\n".join(lines)

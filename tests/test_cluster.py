@@ -1,4 +1,4 @@
-"""The experiments on a real SLURM of one node, started by slurm.sh.
+"""The experiments and the grader on a real SLURM of one node, started by slurm.sh.
 
 Skipped where SLURM is not installed or the tests do not run as root.
 """
@@ -16,6 +16,7 @@ import pytest
 
 from conftest import ROOT
 from test_experiments import arguments, results_below, tiny  # noqa: F401, a fixture
+from test_grader_marks import rows_of
 
 SCRIPT = Path(__file__).parent / "slurm.sh"
 pytestmark = [
@@ -95,3 +96,28 @@ def test_the_command_of_the_readme_is_warned_before_its_time_ends(slurm, small_n
     assert "stopped by SIGUSR1; the same command with --resume resumes it" in printed, printed
     assert done.returncode == 128 + signal.SIGUSR1
     assert (logdir / "checkpoint.pt").exists()
+
+
+def test_a_class_is_graded_in_jobs_as_it_is_without(slurm, expected, tmp_path):
+    """The main process is killed when the first row is there; the jobs go on meanwhile."""
+    for number in range(6):
+        (tmp_path / "class" / str(number)).mkdir(parents=True)
+        text = "raise SystemExit" if number % 2 else (ROOT / "utils.py").read_text()
+        (tmp_path / "class" / str(number) / "utils.py").write_text(text)
+    (tmp_path / "class" / "damaged.zip").write_bytes(b"PK\3\4")
+    command = [sys.executable, "-W", "ignore", "-m", "grader", "grade", "cifar10"]
+    command += [*sorted((tmp_path / "class").iterdir()), "--expected", expected, "--csv"]
+    path, jobs = tmp_path / "jobs.csv", ["--cluster", "slurm", "--jobs", "2", "--time", "10"]
+    options = {"cwd": ROOT, "env": slurm, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, path, *jobs], **options) as first:
+        while not path.exists():
+            assert first.poll() is None, first.communicate()[0]
+            time.sleep(0.05)
+        first.kill()
+    resumed = subprocess.run([*command, path, *jobs], **options)
+    assert "submissions are graded already" in resumed.stdout
+    assert resumed.returncode == 1, resumed.stdout
+    whole = tmp_path / "whole.csv"
+    subprocess.run([*command, whole], **options)
+    assert rows_of(path) == rows_of(whole)
+    assert sorted(os.listdir(tmp_path)) == ["class", "jobs.csv", "whole.csv"]

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def write_atomically(path: Path, content: bytes | memoryview, previous: Path | None = None) -> None:
     """Write a file so that ``path`` holds the old content or the new one, never a part of it.
@@ -57,6 +55,8 @@ def save(path: Path, content: dict[str, Any], previous: Path | None = None) -> N
         path, previous: as in ``write_atomically``.
         content: what to write.
     """
+    import torch  # here, because the grader must not load it
+
     # Through memory, because torch.save turns the error of a full disk into one of its own.
     buffer = io.BytesIO()
     torch.save(content, buffer)
