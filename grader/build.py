@@ -8,9 +8,9 @@ from grader.engine import ROOT, Assignment, prepare_expected
 
 # The modules that run on Gradescope.
 ENGINE = (
-    "grader/__init__.py", "grader/__main__.py", "grader/engine.py", "grader/judge.py",
-    "grader/results.py", "grader/sandbox.py", "grader/trial.py", "training/__init__.py",
-    "training/arguments.py",
+    "grader/__init__.py", "grader/__main__.py", "grader/engine.py", "grader/forbidden.py",
+    "grader/imports.py", "grader/judge.py", "grader/results.py", "grader/sandbox.py",
+    "grader/trial.py", "training/__init__.py", "training/arguments.py",
 )  # fmt: skip
 
 

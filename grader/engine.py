@@ -20,10 +20,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from grader import judge, sandbox
+from grader.imports import LeftOut, read_answer
 from grader.trial import Case, conduct
 
 # Imported once here rather than in every case; if one is missing, students' imports fail likewise.
@@ -32,6 +34,9 @@ with suppress(ImportError), warnings.catch_warnings():
     import matplotlib.figure
     import matplotlib.pyplot  # noqa: F401
     import numpy.random  # noqa: F401
+with suppress(Exception), warnings.catch_warnings():  # it may be of another version than torch
+    warnings.simplefilter("ignore")
+    import torchvision  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_FILE = 1 << 20  # bytes of a submitted file
@@ -293,6 +298,10 @@ def grade(
             if "gaps" in message:
                 report.gaps = message["gaps"]
                 continue
+            if "notes" in message:
+                fresh = map(_clean, (note.encode(errors="replace") for note in message["notes"]))
+                report.notes += [note for note in fresh if note not in report.notes]
+                continue
             if "error" in message:
                 failure = Verdict(message=f"{STAFF}({message['error']})", staff=True)
                 continue
@@ -361,42 +370,56 @@ def _examine_all(
     isolation = sandbox.isolate(worker)
     yield {"gaps": list(isolation.gaps)}
     imports: dict[str, str] = {}  # file: why its import fails, "" if it does not
+    left_out: dict[str, Any] = {}
     for case in assignment.cases[first:]:
         if time.monotonic() - started >= seconds:
             yield vars(Verdict())
             continue
         message, staff = "", False
         if case.file not in imports:
-            imports[case.file] = _try_import(case.file, files, isolation)
+            imports[case.file], notes, found = _try_import(case.file, files, isolation, left_out)
+            left_out |= found
+            yield {"notes": notes}
         if imports[case.file]:
             message = imports[case.file]
         else:
             end = started + seconds
-            message, staff = _examine(case, files, expected, isolation, end, with_stand_ins=False)
+            message, staff = _examine(case, files, left_out, expected, isolation, end, False)
             if message and not staff and case.stand_ins:
-                second = _examine(case, files, expected, isolation, end, with_stand_ins=True)
+                second = _examine(case, files, left_out, expected, isolation, end, True)
                 if second == ("", False):
                     message = ""
         yield vars(Verdict(not message, message, staff))
 
 
-def _try_import(file: str, files: Mapping[str, bytes], isolation: sandbox.Isolation) -> str:
-    """Import a submitted file and return why this fails, "" if it does not."""
+def _try_import(
+    file: str, files: Mapping[str, bytes], isolation: sandbox.Isolation, left_out: LeftOut
+) -> tuple[str, list[str], dict[str, Any]]:
+    """Import a submitted file; return why this fails, notes, and what has to be left out.
+
+    If the import does not end, it is tried again without what is not a definition.
+    """
     if file not in files:
-        return f"{file} is missing"
-    outcome = sandbox.run(
-        lambda code: conduct(None, code, file=file), isolation, IMPORT_LIMITS, files
-    )
-    if outcome.result is None:
-        return f"{file} cannot be imported: {_how_it_ended(outcome, IMPORT_LIMITS)}"
-    if outcome.result[:1] != b"R":
-        return f"{file} cannot be imported: {_clean(outcome.result[1:])}"
-    return ""
+        return f"{file} is missing", [], {}
+    message = ""
+    for skipped in (left_out, {**left_out, file: "all"}):
+        outcome = sandbox.run(
+            partial(conduct, None, file=file, left_out=skipped), isolation, IMPORT_LIMITS, files
+        )
+        if outcome.result is not None and outcome.result[:1] == b"R":
+            return "", *read_answer(outcome.result[1:])
+        if outcome.result is not None:
+            message = message or f"{file} cannot be imported: {_clean(outcome.result[1:])}"
+            break
+        how = _how_it_ended(outcome, IMPORT_LIMITS)
+        message = message or f"{file} cannot be imported: {how}"
+    return message, [], {}
 
 
 def _examine(
     case: Case,
     files: Mapping[str, bytes],
+    left_out: LeftOut,
     expected: Path,
     isolation: sandbox.Isolation,
     end: float,
@@ -406,23 +429,16 @@ def _examine(
     limits = replace(CASE_LIMITS, wall=min(CASE_LIMITS.wall, max(end - time.monotonic(), 0)))
 
     def run_case(code: Path) -> bytes:
-        return conduct(case, code, stand_ins=stand_ins)
+        return conduct(case, code, stand_ins=stand_ins, left_out=left_out)
 
     def judge_case(code: Path) -> bytes:
-        message = ""
-        if case.forbidden:
-            found = judge.find_forbidden(files[case.file], *case.forbidden)
-            message = f"{case.file}, {found}" if found else ""
-        if not message and refusal:
-            return refusal.encode(errors="replace")
-        if not message:
-            wanted = judge.read_record((expected / f"{case.name}.npz").read_bytes())
-            if not wanted:
-                raise ValueError("the expected record is empty")
-            try:
-                message = judge.compare(judge.read_record(record), wanted)
-            except Exception as fault:  # forged bytes may raise anything
-                message = f"the code damaged the grader's record: {fault}"
+        wanted = judge.read_record((expected / f"{case.name}.npz").read_bytes())
+        if not wanted:
+            raise ValueError("the expected record is empty")
+        try:
+            message = judge.compare(judge.read_record(record), wanted)
+        except Exception as fault:  # forged bytes may raise anything
+            message = f"the code damaged the grader's record: {fault}"
         return message.encode(errors="replace")
 
     stand_ins = {}
@@ -438,12 +454,10 @@ def _examine(
         return NOT_REACHED, False
     if outcome.result is None:
         return _how_it_ended(outcome, limits), False
-    record, refusal = outcome.result[1:], ""
+    record = outcome.result[1:]
     if outcome.result[:1] != b"R":
         # Student code may have sent this; an empty message would pass.
-        refusal = _clean(record).strip() or "the code ended without a result"
-    if refusal and not case.forbidden:
-        return refusal, False
+        return _clean(record).strip() or "the code ended without a result", False
     judged = sandbox.run(judge_case, isolation, sandbox.Limits(), {}, trusted=True)
     if judged.result is None:
         trace = judged.trace.replace(f"{expected}/", "").strip()

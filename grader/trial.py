@@ -6,7 +6,6 @@ and on every submission in single precision; ``judge`` compares the two records 
 No expected number is known here.
 """
 
-import importlib
 import io
 import json
 import linecache
@@ -26,7 +25,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from grader import forbidden
+from grader.forbidden import Forbidden
+from grader.imports import Importer, LeftOut, Missing, StandIn
 
 # Largest accepted error, relative to the largest expected number. Rounding to float32 and another
 # order of summation give up to 5e-6 here; the smallest known mistake, the tanh approximation of
@@ -58,8 +60,7 @@ class Case:
         stand_ins: parts of the file from other problems, such as "Linear" or "MLP._build_layers".
             If the case fails with the student's own parts, it runs again with the solution's, so
             that one mistake costs points once.
-        forbidden: part of the file, such as "Linear" or "Linear.forward", and the names that it
-            must not use.
+        forbidden: what a part of the file must not use.
     """
 
     check: Callable[["Trial"], None]
@@ -69,7 +70,7 @@ class Case:
     public: bool
     hint: str
     stand_ins: tuple[str, ...]
-    forbidden: tuple[str, frozenset[str]] | None
+    forbidden: Forbidden | None
 
     @property
     def name(self) -> str:
@@ -87,7 +88,7 @@ def case(
     public: bool = False,
     hint: str = "",
     stand_ins: tuple[str, ...] = (),
-    forbidden: tuple[str, frozenset[str]] | None = None,
+    forbidden: Forbidden | None = None,
 ) -> Callable[[Callable[["Trial"], None]], Case]:
     """Decorate a function to make it a case; the arguments are those of ``Case``."""
     return lambda check: Case(check, problem, points, file, public, hint, stand_ins, forbidden)
@@ -102,11 +103,19 @@ class Trial:
         folder: with the submitted files.
         dtype: of the computation.
         stand_ins: by file and name, the source of parts of the solution.
+        left_out: what the import of the files leaves out.
+        forbidden: what ``watched`` refuses.
     """
 
     def __init__(
-        self, folder: Path, dtype: torch.dtype, stand_ins: Mapping[str, Mapping[str, str]]
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        stand_ins: Mapping[str, Mapping[str, str]],
+        left_out: LeftOut,
+        forbidden: Forbidden | None,
     ):
+        self._forbidden = forbidden
         self._folder, self._dtype, self._stand_ins = folder, dtype, stand_ins
         self._items: list[tuple[str, dict[str, Any], np.ndarray]] = []
         # The project's folder has files of the same names, which may be imported already.
@@ -117,12 +126,13 @@ class Trial:
             file = getattr(module, "__dict__", {}).get("__file__") or ""
             if os.path.dirname(file) == str(here) or name.partition(".")[0] == "training":
                 del sys.modules[name]
+        self.importer = Importer(folder, left_out)
         self._settle()
 
     def __getattr__(self, name: str) -> ModuleType:
         if not (self._folder / f"{name}.py").exists():
             raise Wrong(f"{name}.py is missing")
-        module = importlib.import_module(name)
+        module = self.importer.load(name)
         setattr(self, name, module)
         for part, source in self._stand_ins.get(f"{name}.py", {}).items():
             definitions = {"__name__": f"solution_{name}"}
@@ -252,24 +262,18 @@ class Trial:
         return torch.stack([part.sum() for part in signed.tensor_split(SKETCH)])
 
     @contextmanager
-    def without(self, operations: tuple[str, ...]) -> Iterator[None]:
-        """Refuse code that runs operations of torch whose names start with one of these."""
-        seen = []
-        folder = str(self._folder)
-
-        class Watch(TorchDispatchMode):
-            def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-                name = operation.name().removeprefix("aten::")
-                if name.startswith(operations):
-                    frames = [f for f in traceback.extract_stack() if f.filename.startswith(folder)]
-                    seen.append((name, frames))
-                return operation(*args, **(kwargs or {}))
-
-        with Watch():
+    def watched(self) -> Iterator[None]:
+        """Refuse what the case forbids, in all threads, while the part under test runs."""
+        if self._forbidden is None:
             yield
-        if seen:
-            name, frames = seen[0]
-            raise Wrong(f"{_place(frames)} runs torch's own {name}; expected your own code")
+            return
+        seen: list[str] = []
+        try:
+            with forbidden.watch(self._forbidden, self._folder) as seen:
+                yield
+        finally:  # the code may have caught the error
+            if seen:
+                raise Wrong(seen[0])
 
     def _add(self, what: str, array: np.ndarray, **meta: Any) -> None:
         self._items.append((what, meta, array))
@@ -291,14 +295,25 @@ def conduct(
     dtype: torch.dtype = torch.float32,
     stand_ins: Mapping[str, Mapping[str, str]] | None = None,
     file: str = "",
+    left_out: LeftOut | None = None,
 ) -> bytes:
-    """Run a case or only import a file; return "R" and the record, or "E" and a message."""
-    trial = Trial(folder, dtype, stand_ins or {})
+    """Run a case or only import a file.
+
+    Returns:
+        "R" and the record, or what ``imports.read_answer`` reads; or "E" and a message.
+    """
+    not_allowed = case.forbidden if case else None
+    trial = Trial(folder, dtype, stand_ins or {}, left_out or {}, not_allowed)
     try:
         if case is None:
             getattr(trial, file.removesuffix(".py"))
-        else:
-            case.check(trial)
+            return b"R" + trial.importer.answer()
+        if not_allowed:  # before any code of the submission runs
+            found = forbidden.find(folder, case.file, not_allowed)
+            if found:
+                raise Wrong(found)
+            getattr(trial, case.file.removesuffix(".py"))  # what it does itself is not watched
+        case.check(trial)
         return b"R" + trial.to_bytes()
     except BaseException as error:  # SystemExit and KeyboardInterrupt too
         return b"E" + explain(error, folder).encode(errors="replace")
@@ -309,7 +324,7 @@ def explain(error: BaseException, folder: Path) -> str:
     # The folder and memory addresses differ from run to run.
     text = re.sub(r" at 0x[0-9a-f]+", "", str(error).replace(f"{folder}/", ""))[:400]
     text = text or "no message"
-    if isinstance(error, Wrong):
+    if isinstance(error, Wrong | Missing):
         return text
     frames = [
         frame
@@ -329,8 +344,8 @@ def explain(error: BaseException, folder: Path) -> str:
         text = f"out of memory: {text}"
     elif isinstance(error, ImportError):
         text = (
-            f"{type(error).__name__}: {text}. The submitted files, torch, numpy, matplotlib and "
-            "the standard library can be imported, by their plain names"
+            f"{type(error).__name__}: {text}. What is graded may use the submitted files, torch, "
+            "numpy and the standard library, by their plain names"
         )
     else:
         text = f"{type(error).__name__}: {text}"
@@ -347,6 +362,8 @@ def _place(frames: list[traceback.FrameSummary]) -> str:
 
 
 def _in_words(value: Any) -> str:
+    if isinstance(value, StandIn):
+        value.fail()
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return "None" if value is None else f"a {type(value).__name__}"

@@ -13,20 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from grader.forbidden import Forbidden
 from grader.trial import Trial, Wrong, case
 
-OWN_LINEAR = ("Linear", frozenset({"Linear", "LazyLinear"}))
-LOSSES = frozenset(
-    {
-        "CrossEntropyLoss",
-        "cross_entropy",
-        "cross_entropy_loss",
-        "NLLLoss",
-        "nll_loss",
-        "nll_loss_nd",
-    }
+OWN_LINEAR = Forbidden("Linear", ("nn.Linear", "nn.LazyLinear"))
+OWN_LOSS = Forbidden(
+    "cross_entropy_loss", ("nn.CrossEntropyLoss", "F.cross_entropy", "nn.NLLLoss", "F.nll_loss")
 )
-OWN_LOSS = ("cross_entropy_loss", LOSSES - {"cross_entropy_loss"})
 
 # ---------------------------------------------------------------- Problem 1: the MLP
 
@@ -46,14 +39,16 @@ def linear_is_the_affine_map(trial: Trial):
     for sizes, batch in (((7, 4), 5), ((5, 5), 5), ((3, 9), 1)):
         layer = _own_linear(trial, *sizes)
         inputs = trial.draw(batch, sizes[0])
-        trial.differentiate(
-            f"Linear{sizes} of an input of shape {tuple(inputs.shape)}", layer, inputs
-        )
+        what = f"Linear{sizes} of an input of shape {tuple(inputs.shape)}"
+        with trial.watched():
+            trial.differentiate(what, layer, inputs)
 
 
 def _own_linear(trial: Trial, in_features: int, out_features: int) -> nn.Module:
     what = f"Linear({in_features}, {out_features})"
-    layer = trial.fill(what, trial.mlp.Linear(in_features, out_features))
+    with trial.watched():
+        layer = trial.mlp.Linear(in_features, out_features)
+    trial.fill(what, layer)
     if any(isinstance(module, nn.Linear) for module in layer.modules()):
         raise Wrong("mlp.py: Linear uses torch's nn.Linear; expected your own layer")
     return layer
@@ -427,7 +422,7 @@ def loss_is_the_mean_cross_entropy(trial: Trial):
     """cross_entropy_loss is the mean over the batch, a 0-dim tensor."""
     for size, classes in ((1, 10), (2, 3), (5, 5), (128, 10), (3, 2)):
         logits, labels = _batch(trial, size, classes, 3)
-        with trial.without(("nll_loss", "cross_entropy")):
+        with trial.watched():
             loss = trial.utils.cross_entropy_loss(logits, labels)
         trial.record(f"cross_entropy_loss of logits {(size, classes)}", loss, tolerance=1e-5)
 
@@ -438,7 +433,7 @@ def loss_has_the_right_gradient(trial: Trial):
     for size, classes in ((1, 4), (6, 4), (4, 6)):
         logits, labels = _batch(trial, size, classes, 2)
         what = f"cross_entropy_loss of logits {(size, classes)}"
-        with trial.without(("nll_loss", "cross_entropy")):
+        with trial.watched():
             trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
 
 
@@ -450,11 +445,13 @@ def loss_is_finite_for_large_logits(trial: Trial):
         logits, labels = scale * logits.to(trial.draw(1).dtype), torch.tensor([0, 0, 0, 1, 2])
         for number in range(len(labels)):
             what = f"cross_entropy_loss of {logits[number].tolist()} with label {labels[number]}"
-            loss = trial.utils.cross_entropy_loss(logits[number, None], labels[number, None])
+            with trial.watched():
+                loss = trial.utils.cross_entropy_loss(logits[number, None], labels[number, None])
             # logsumexp(x) - x[k], which is correct, loses digits by cancellation.
             trial.record(what, loss, tolerance=1e-5, absolute=1e-6 * scale)
         what = f"cross_entropy_loss of logits of ±{scale}"
-        trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
+        with trial.watched():
+            trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
 
 
 @case("4.1", 0.5, "utils.py", forbidden=OWN_LOSS, hint="consider what happens to the arguments.")
