@@ -65,15 +65,15 @@ class StandIn:
         folder: of the submission.
         module: as in the message, such as "scipy".
         reason: why it cannot be imported.
-        line: where it was called, "" if not yet.
+        line: of the function that called it, "" if none did.
     """
 
     def __init__(self, folder: Path, module: str, reason: str, line: str = ""):
         self._stand_in = (folder, module, reason, line)
 
-    def _again(self) -> "StandIn":
+    def _called(self) -> "StandIn":
         folder, module, reason, line = self._stand_in
-        return StandIn(folder, module, reason, line or line_of_submission(folder))
+        return StandIn(folder, module, reason, line_of_submission(folder, functions=True) or line)
 
     def fail(self, *arguments: Any, **options: Any) -> Any:
         """Raise Missing, with the line that uses the module."""
@@ -84,15 +84,15 @@ class StandIn:
     def __getattr__(self, name: str) -> "StandIn":
         if name.startswith("__") or name == "_stand_in":
             raise AttributeError(name)
-        return self._again()
+        return self
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         if len(arguments) == 1 and not options and isinstance(arguments[0], FunctionType | type):
             return arguments[0]
-        return self._again()
+        return self._called()
 
     def __getitem__(self, key: Any) -> "StandIn":
-        return self._again()
+        return self
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -116,13 +116,18 @@ class StandIn:
         return False
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type]:
+        folder, module, reason, _ = self._stand_in
+        base = StandIn(folder, module, reason, line_of_submission(folder))
+
         def refuse(cls: type, *arguments: Any, **options: Any) -> Any:
-            self.fail()
+            base.fail()
 
         return (type("StandIn", (), {"__new__": refuse}),)
 
     @classmethod
-    def __torch_function__(cls, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+    def __torch_function__(
+        cls, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
         for value in (*arguments, *(options or {}).values()):
             if isinstance(value, StandIn):
                 value.fail()
@@ -137,13 +142,19 @@ class StandIn:
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = fail
 
 
-def line_of_submission(folder: Path) -> str:
-    """Return the innermost line of the submission that is running, such as "mlp.py, line 3"."""
+def line_of_submission(folder: Path, functions: bool = False) -> str:
+    """Return the innermost line of the submission that is running, such as "mlp.py, line 3".
+
+    Args:
+        folder: of the submission.
+        functions: "" for a line outside functions.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
         if path.parent == folder:
-            return f"{path.name}, line {frame.f_lineno}"
+            outside = functions and frame.f_code.co_name == "<module>"
+            return "" if outside else f"{path.name}, line {frame.f_lineno}"
         frame = frame.f_back
     return ""
 
@@ -270,15 +281,18 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 self._leave_out(path.name, node.lineno, error)
 
     def _leave_out(self, file: str, line: int, error: BaseException) -> None:
+        reason = type(error).__name__
+        with suppress(Exception):  # an exception's own __str__ may fail
+            reason += f": {error}".splitlines()[0][:100].rstrip(": ")
         if isinstance(error, _TooSlow):
             self._slow = True
             reason = "takes too long"
-        else:
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        elif isinstance(error, Missing):
+            reason = "uses " + reason.partition(" uses ")[2].partition(",")[0]
         lines = self.left_out[file]
         if lines != "all":
             lines.append(line)
-        self._reasons.setdefault(file, []).append(f"line {line} ({reason.splitlines()[0][:100]})")
+        self._reasons.setdefault(file, []).append(f"line {line} ({reason})")
 
     # ------------------------------------------------------------ everything else
 
@@ -353,7 +367,7 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         tree = self._trees.get(file, ast.Module([], []))
         bound = {name for statement in statements(tree.body) for name in bound_by(statement)}
         for name in used_in(tree) - bound - set(names) - set(dir(builtins)):
-            found[name] = module._again()
+            found[name] = module
             if name in USUAL_NAMES or name in ("torch", *sys.stdlib_module_names):
                 with suppress(ImportError):
                     found[name] = importlib.import_module(USUAL_NAMES.get(name, name))
@@ -374,6 +388,12 @@ class Importer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             if lines:
                 numbers = _listed([str(line) for line in lines])
                 notes.append(f"{file}: the notebook's commands were left out, lines {numbers}.")
+        notes += [
+            f"{file}: what is neither a definition nor needed by one was left out, because the "
+            "import of the whole file does not end."
+            for file, lines in self.left_out.items()
+            if lines == "all"
+        ]
         for file, reasons in self._reasons.items():
             notes.append(
                 f"{file}: code outside functions that fails here or takes too long was left out: "
