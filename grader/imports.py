@@ -17,6 +17,7 @@ import json
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -149,13 +150,15 @@ def line_of_submission(folder: Path, functions: bool = False) -> str:
         folder: of the submission.
         functions: "" for a line outside functions.
     """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if path.parent == folder:
-            outside = functions and frame.f_code.co_name == "<module>"
-            return "" if outside else f"{path.name}, line {frame.f_lineno}"
-        frame = frame.f_back
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    for first in (sys._getframe(1), main):  # a thread may run nothing of the submission itself
+        frame: FrameType | None = first
+        while frame is not None:
+            path = Path(frame.f_code.co_filename)
+            if path.parent == folder:
+                outside = functions and frame.f_code.co_name == "<module>"
+                return "" if outside else f"{path.name}, line {frame.f_lineno}"
+            frame = frame.f_back
     return ""
 
 

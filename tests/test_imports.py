@@ -139,7 +139,8 @@ def test_torch_and_numpy_name_the_line_too(run, use):
 
 def test_an_import_that_the_file_guards_itself_fails(run):
     text = "try:\n    import absent\nexcept ImportError:\n    absent = None\n"
-    text += "def f():\n    try:\n        from absent import x\n    except Exception:\n        return absent\n"
+    text += "def f():\n    try:\n        from absent import x\n"
+    text += "    except Exception:\n        return absent\n"
     assert run(text)[0] == "None"
 
 
@@ -174,16 +175,15 @@ def test_a_name_that_a_package_lacks_is_missing_only_where_it_is_used(run):
 
 def test_a_library_still_sees_that_a_package_is_absent(run):
     """Stand-ins are for the submission: libraries ask for optional packages themselves."""
-    text = "import absent, sys, importlib\ndef f():\n    try:\n        importlib.import_module('absent')\n"
+    text = "import absent, sys, importlib\n"
+    text += "def f():\n    try:\n        importlib.import_module('absent')\n"
     text += "    except ImportError:\n        return 'absent' in sys.modules\n"
     assert run(text)[0] == "False"
 
 
 def test_tqdm_in_a_notebook_is_that_of_a_terminal(run):
-    text = (
-        "from tqdm.notebook import tqdm\nimport tqdm.auto\ndef f():\n    return sum(tqdm([1, 2]))\n"
-    )
-    assert run(text)[0] == "3"
+    text = "from tqdm.notebook import tqdm, trange\n"
+    assert run(text + "def f():\n    return sum(tqdm([1, 2])) + len(trange(3))\n")[0] == "6"
 
 
 # ------------------------------------------------------------------------------ notebooks
@@ -194,7 +194,7 @@ from __future__ import annotations
 !pip install absent
 %matplotlib inline
 files = !ls
-import torch.nn?
+torch.nn?
 get_ipython().system("pip install absent")
 get_ipython().run_line_magic("matplotlib", "inline")
 get_ipython().run_cell_magic("time", "", "def from_cell():\\n    return 7\\n")
@@ -249,9 +249,14 @@ def test_training_that_swallows_every_error_is_left_out(run):
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"[]", b"{}", b"\xff", b'{"notes": 3, "left_out": {}}', b'{"notes": [], "left_out": [1]}',
-     b'{"notes": [], "left_out": {"a": 3}}', b"[" * 100_000, b'{"notes": [], "left_out": {"a": [[]]}}'],
-)  # fmt: skip
+    [
+        *(b"", b"[]", b"{}", b"\xff", b"[" * 100_000),
+        b'{"notes": 3, "left_out": {}}',
+        b'{"notes": [], "left_out": [1]}',
+        b'{"notes": [], "left_out": {"a": 3}}',
+        b'{"notes": [], "left_out": {"a": [[]]}}',
+    ],
+)
 def test_an_answer_that_student_code_has_forged_says_nothing(answer):
     assert read_answer(answer) == ([], {})
 
@@ -321,8 +326,7 @@ def test_what_ends_or_stops_an_import_is_left_out(end, graded):
 @pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
 def test_a_graded_function_that_needs_an_absent_package_names_the_line(spoilt):
     own = "return nn.functional.linear(input, self.weight, self.bias)"
-    text = "import absent\n" + SOLUTION["mlp.py"].replace(
-        own, "return absent.linear(input, self.weight)"
-    )
+    other = "return absent.linear(input, self.weight)"
+    text = "import absent\n" + SOLUTION["mlp.py"].replace(own, other)
     line = next(n for n, row in enumerate(text.splitlines(), 1) if "absent.linear" in row)
     assert spoilt("mlp.py", text) == f"mlp.py, line {line} uses absent, which is not on the grader"
