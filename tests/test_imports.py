@@ -24,7 +24,7 @@ try:
     said = repr(module.f()) if hasattr(module, "f") else ""
 except Exception as error:
     said = f"{type(error).__name__}: {error}"
-print(json.dumps([said, importer.notes, importer.left_out]))
+print("\\n" + json.dumps([said, importer.notes, importer.left_out]))
 """
 
 
