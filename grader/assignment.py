@@ -26,8 +26,8 @@ class Case:
             If the case fails with the student's own parts, it runs again with the solution's, so
             that one mistake costs points once.
         check: records what the submission computes; only where the cases are imported.
-        forbidden: part of the file, such as "Linear" or "Linear.forward", and the names that it
-            must not use; only where the cases are imported.
+        forbidden: what a part of the file must not use, a ``forbidden.Forbidden``; only where the
+            cases are imported.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Case:
     hint: str
     stand_ins: tuple[str, ...]
     check: Callable[[Any], None] | None = None
-    forbidden: tuple[str, frozenset[str]] | None = None
+    forbidden: Any = None
 
 
 @dataclass(frozen=True)

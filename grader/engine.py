@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from grader import sandbox
 from grader.assignment import ROOT, Assignment, Case, read_solution
+from grader.imports import read_answer
 from grader.server import Killed, Server, Stopped
 from grader.submissions import collect, digest
 
@@ -170,6 +172,7 @@ def grade(
             raise
         except (RuntimeError, OSError, ValueError, LookupError) as error:
             report.verdicts[number] = Verdict(message=f"{STAFF}({error})", staff=True)
+        report.notes += [note for note in grading.notes if note not in report.notes]
         on_progress(report)
     report.seconds = time.monotonic() - (end - deadline)
     return report
@@ -199,6 +202,8 @@ class _Grading:
         server: of the assignment.
         end: when the deadline is reached, in the time of ``time.monotonic``.
         imports: why the import of a file fails, "" if it does not, by name.
+        left_out: what the import of the files leaves out.
+        notes: about the imports, for the student.
     """
 
     files: dict[str, bytes]
@@ -206,6 +211,8 @@ class _Grading:
     server: Server
     end: float
     imports: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def examine(self, case: Case) -> Verdict:
         """Return the verdict of a case: with the submission's own parts, then with stand-ins."""
@@ -222,14 +229,26 @@ class _Grading:
         return verdict
 
     def _try_import(self, file: str) -> str:
-        """Import a submitted file and return why this fails, "" if it does not."""
+        """Import a submitted file and return why this fails, "" if it does not.
+
+        If the import does not end, it is tried again without what is not a definition.
+        """
         if file not in self.files:
             return f"{file} is missing"
-        outcome = self.server.run(IMPORT_LIMITS, self.files, file=file)
+        message = ""
+        for left_out in (self.left_out, self.left_out | {file: "all"}):
+            outcome = self.server.run(IMPORT_LIMITS, self.files, file=file, left_out=left_out)
+            if outcome.result is not None:
+                break
+            how = _how_it_ended(outcome, IMPORT_LIMITS)
+            message = message or f"{file} cannot be imported: {how}"
         if outcome.result is None:
-            return f"{file} cannot be imported: {_how_it_ended(outcome, IMPORT_LIMITS)}"
+            return message
         if outcome.result[:1] != b"R":
-            return f"{file} cannot be imported: {_clean(outcome.result[1:])}"
+            return message or f"{file} cannot be imported: {_clean(outcome.result[1:])}"
+        notes, found = read_answer(outcome.result[1:])
+        self.notes += [_clean(note.encode(errors="replace")) for note in notes]
+        self.left_out |= found
         return ""
 
     def _read_stand_ins(self, case: Case) -> dict[str, bytes]:
@@ -245,23 +264,27 @@ class _Grading:
         remaining = max(self.end - time.monotonic(), 0)
         limits = replace(CASE_LIMITS, wall=min(CASE_LIMITS.wall, remaining))
         outcome = self.server.run(
-            limits, self.files, case=case.name, file=case.file, stand_ins=stand_ins
+            limits,
+            self.files,
+            case=case.name,
+            file=case.file,
+            stand_ins=stand_ins,
+            left_out=self.left_out,
         )
         if outcome.result is None:
             if limits.wall < CASE_LIMITS.wall and time.monotonic() >= self.end:
                 return Verdict()
             return Verdict(message=_how_it_ended(outcome, limits))
-        record, refusal = outcome.result[1:], ""
+        record = outcome.result[1:]
         if outcome.result[:1] != b"R":
             # Student code may have sent this; an empty message would pass.
-            refusal = _clean(record).strip() or "the code ended without a result"
+            message = _clean(record).strip() or "the code ended without a result"
+            return Verdict(message=message)
         (message, staff), _ = self.server.request(
             "judge",
             sandbox.Limits().wall,
             case=case.name,
-            source=self.files[case.file],
             record=record,
-            refusal=refusal,
             expected=self.expected,
         )
         if staff:

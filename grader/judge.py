@@ -3,11 +3,9 @@
 Runs in its own process after the student's was killed: no other process reads the expected numbers.
 """
 
-import ast
 import io
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -155,101 +153,3 @@ _COMPARE = {
     "random": _random,
     "test": _test,
 }
-
-
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-def find_forbidden(source: str | bytes, part: str, names: frozenset[str]) -> str:
-    """Return where a part of a file uses one of the names, "" if it does not.
-
-    A part is a function, a class or a method, such as "Linear" or "Linear.forward". The functions,
-    classes and variables of the file that the part uses are searched too. A name counts as an
-    attribute (``nn.Linear``), an import (``from torch.nn import Linear``) or a string
-    (``getattr(nn, "Linear")``); students may give it to their own class.
-    """
-    tree = ast.parse(source)
-    definitions: dict[str, list[ast.AST]] = {}
-    imported: dict[str, set[str]] = {}  # local name: its module and the name in that module
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                path = f"{getattr(node, 'module', None) or ''}.{alias.name}".strip(".").split(".")
-                imported[alias.asname or alias.name.split(".")[0]] = {path[0], path[-1]}
-    if "*" in imported:
-        imported.update({name: {name} for name in names})
-    for node in tree.body:
-        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            definitions.setdefault(node.name, []).append(node)
-            for inner in node.body:
-                if isinstance(inner, FUNCTIONS):
-                    definitions.setdefault(f"{node.name}.{inner.name}", []).append(inner)
-        else:  # any form of assignment, perhaps inside "if" or "try"
-            for target in ast.walk(node):
-                if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
-                    definitions.setdefault(target.id, []).append(node)
-    waiting, seen = [part], set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name not in definitions:
-            continue
-        seen.add(name)
-        for node, local in (pair for part in definitions[name] for pair in _walk(part)):
-            if not isinstance(node, ast.expr):
-                continue
-            used: set[str] = set()
-            if isinstance(node, ast.Attribute):
-                used = {node.attr}
-            elif isinstance(node, ast.Name) and node.id not in local:
-                waiting.append(node.id)
-                if node.id not in definitions:
-                    used = imported.get(node.id, set())
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                used = {node.value}
-            if used & names:
-                return f"line {node.lineno} uses {min(used & names)}; expected your own code"
-    return ""
-
-
-def _walk(tree: ast.AST) -> Iterator[tuple[ast.AST, frozenset[str]]]:
-    """Yield the nodes of a tree, each with the local names of the functions around it."""
-    waiting: list[tuple[ast.AST, frozenset[str]]] = [(tree, frozenset())]
-    while waiting:  # not recursive: a student's expression may be nested to any depth
-        node, local = waiting.pop()
-        yield node, local
-        inside = local
-        if isinstance(node, FUNCTIONS):
-            own, of_module = _scope(node)
-            inside = (local | own) - of_module
-        children = []
-        for field, value in ast.iter_fields(node):
-            # Decorators, annotations and defaults are evaluated outside the function.
-            names = inside if field == "body" else local
-            for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST):
-                    children.append((child, names))
-        waiting += children[::-1]  # from top to bottom
-
-
-def _scope(
-    function: ast.FunctionDef | ast.AsyncFunctionDef,
-) -> tuple[set[str], set[str]]:
-    """Return the names that a function binds itself, and those that it declares global.
-
-    Names bound in inner scopes, such as comprehensions, do not count: outside of these, the same
-    name may be the module's.
-    """
-    comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-    scopes = (*FUNCTIONS, ast.ClassDef, ast.Lambda, *comprehensions)
-    own = {node.arg for node in ast.iter_child_nodes(function.args) if isinstance(node, ast.arg)}
-    of_module: set[str] = set()
-    waiting: list[ast.AST] = list(function.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Global):
-            of_module |= set(node.names)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            own.add(node.id)
-        if not isinstance(node, scopes):
-            waiting += ast.iter_child_nodes(node)
-    return own, of_module

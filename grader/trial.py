@@ -6,7 +6,6 @@ and on every submission in single precision; ``judge`` compares the two records 
 No expected number is known here.
 """
 
-import importlib
 import io
 import json
 import linecache
@@ -27,9 +26,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from grader import forbidden
 from grader.assignment import Case
+from grader.forbidden import Forbidden
+from grader.imports import Importer, LeftOut, Missing, StandIn
 
 # Largest accepted error, relative to the largest expected number. Rounding to float32 and another
 # order of summation give up to 5e-6 here; the smallest known mistake, the tanh approximation of
@@ -54,7 +55,7 @@ def case(
     public: bool = False,
     hint: str = "",
     stand_ins: tuple[str, ...] = (),
-    forbidden: tuple[str, frozenset[str]] | None = None,
+    forbidden: Forbidden | None = None,
 ) -> Callable[[Callable[["Trial"], None]], Case]:
     """Decorate a function to make it a case; the arguments are those of ``Case``."""
 
@@ -77,10 +78,21 @@ class Trial:
         dtype: of the computation.
         stand_ins: compiled parts of the solution for ``file``, by name.
         file: the submitted file under test.
+        left_out: what the import of the files leaves out.
+        forbidden: what ``watched`` refuses.
     """
 
-    def __init__(self, folder: Path, dtype: torch.dtype, stand_ins: Mapping[str, bytes], file: str):
+    def __init__(
+        self,
+        folder: Path,
+        dtype: torch.dtype,
+        stand_ins: Mapping[str, bytes],
+        file: str,
+        left_out: LeftOut = MappingProxyType({}),
+        forbidden: Forbidden | None = None,
+    ):
         self._folder, self._dtype, self._stand_ins, self._file = folder, dtype, stand_ins, file
+        self._forbidden = forbidden
         self._items: list[tuple[str, dict[str, Any], np.ndarray]] = []
         self._settings: dict[str, str] = {}  # after the import of each file
         # The project's folder has files of the same names, which may be imported already.
@@ -91,12 +103,13 @@ class Trial:
             file = getattr(module, "__dict__", {}).get("__file__") or ""
             if os.path.dirname(file) == str(here) or name.partition(".")[0] == "training":
                 del sys.modules[name]
+        self.importer = Importer(folder, left_out)
         self._settle()
 
     def __getattr__(self, name: str) -> ModuleType:
         if not (self._folder / f"{name}.py").exists():
             raise Wrong(f"{name}.py is missing")
-        module = importlib.import_module(name)
+        module = self.importer.load(name)
         self._settings[name] = self._describe_settings()
         setattr(self, name, module)
         for part, code in self._stand_ins.items() if f"{name}.py" == self._file else ():
@@ -231,8 +244,9 @@ class Trial:
         gradient is recorded as a few sums of its entries with random signs.
         """
         leaf = inputs[0].clone().requires_grad_()
-        # Not the leaf itself, on which in-place operations are errors.
-        output = function(leaf * 1, *inputs[1:])
+        argument = leaf * 1  # not the leaf itself, on which in-place operations are errors
+        with self.watched():
+            output = function(argument, *inputs[1:])
         self.record(what, output)
         if not output.requires_grad:
             raise Wrong(f"{what} is detached; expected a tensor through which gradients flow")
@@ -241,7 +255,11 @@ class Trial:
         parameters = list(function.named_parameters() if isinstance(function, nn.Module) else ())
         for _, parameter in parameters:
             parameter.grad = None
-        (output * weights.reshape(output.shape)).sum().backward()
+        if self._forbidden and (name := forbidden.in_graph(output, self._forbidden)):
+            raise Wrong(f"{what} comes from {name}; expected your own code")
+        total = (output * weights.reshape(output.shape)).sum()
+        with self.watched():
+            total.backward()
         for name, tensor in (("the input", leaf), *parameters):
             gradient = tensor.grad
             if gradient is None:
@@ -268,11 +286,12 @@ class Trial:
         self.differentiate(f"{what}, called again", part, *inputs, seed=seed, scale=1e4)
         second = _next_random_numbers()
         self._record_seeding(what, first, second)
-        with torch.no_grad():
-            self.record(f"{what}, without gradients", part(*inputs))
+        with torch.no_grad(), self.watched():
+            first_output = part(*inputs)
             _negate(part)
             output = part(*inputs)
             _negate(part)
+        self.record(f"{what}, without gradients", first_output)
         self.record(f"{what}, called again with the signs of all parameters reversed", output)
         for number, (tensor, copy) in enumerate(zip(inputs, before), start=1):
             same = "unchanged" if torch.equal(tensor, copy) else "changed in place"
@@ -327,24 +346,18 @@ class Trial:
         self._settle()
 
     @contextmanager
-    def without(self, operations: tuple[str, ...]) -> Iterator[None]:
-        """Refuse code that runs operations of torch whose names start with one of these."""
-        seen = []
-        folder = str(self._folder)
-
-        class Watch(TorchDispatchMode):
-            def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-                name = operation.name().removeprefix("aten::")
-                if name.startswith(operations):
-                    frames = [f for f in traceback.extract_stack() if f.filename.startswith(folder)]
-                    seen.append((name, frames))
-                return operation(*args, **(kwargs or {}))
-
-        with Watch():
+    def watched(self) -> Iterator[None]:
+        """Refuse what the case forbids, in all threads, while the part under test runs."""
+        if self._forbidden is None:
             yield
-        if seen:
-            name, frames = seen[0]
-            raise Wrong(f"{_place(frames)} runs torch's own {name}; expected your own code")
+            return
+        seen: list[str] = []
+        try:
+            with forbidden.watch(self._forbidden, self._folder) as seen:
+                yield
+        finally:  # the code may have caught the error
+            if seen:
+                raise Wrong(seen[0])
 
     def _add(self, what: str, array: np.ndarray, **meta: Any) -> None:
         self._items.append((what, meta, array))
@@ -361,19 +374,27 @@ class Trial:
 
 
 def conduct(
-    check: Callable[[Trial], None] | None,
+    case: Case | None,
     folder: Path,
     file: str,
     dtype: str = "float32",
     stand_ins: Mapping[str, bytes] = MappingProxyType({}),
+    left_out: LeftOut = MappingProxyType({}),
 ) -> bytes:
-    """Run a check of a file or only import it; return "R" and the record, or "E" and a message."""
-    trial = Trial(folder, getattr(torch, dtype), stand_ins, file)
+    """Run a case or only import its file.
+
+    Returns:
+        "R" and the record, or what ``imports.read_answer`` reads; or "E" and a message.
+    """
+    refused = case.forbidden if case else None
+    trial = Trial(folder, getattr(torch, dtype), stand_ins, file, left_out, refused)
     try:
-        if check is None:
-            getattr(trial, file.removesuffix(".py"))
-        else:
-            check(trial)
+        if refused and (found := forbidden.find(folder, file, refused)):
+            raise Wrong(found)  # before any code of the submission runs
+        getattr(trial, file.removesuffix(".py"))  # what it does itself is not watched
+        if case is None or case.check is None:
+            return b"R" + trial.importer.answer()
+        case.check(trial)
         return b"R" + trial.to_bytes()
     except BaseException as error:  # SystemExit and KeyboardInterrupt too
         return b"E" + explain(error, folder).encode(errors="replace")
@@ -388,7 +409,9 @@ def explain(error: BaseException, folder: Path) -> str:
     # The folder and memory addresses differ from run to run.
     text = re.sub(r" at 0x[0-9a-f]+", "", text.replace(f"{folder}/", ""))[:400]
     text = text or "no message"
-    if isinstance(error, Wrong | AssertionError):  # also of test.py, whose messages are sentences
+    if isinstance(
+        error, Wrong | Missing | AssertionError
+    ):  # also of test.py, whose messages are sentences
         return text
     frames = [
         frame
@@ -408,8 +431,8 @@ def explain(error: BaseException, folder: Path) -> str:
         text = f"out of memory: {text}"
     elif isinstance(error, ImportError):
         text = (
-            f"{type(error).__name__}: {text}. The submitted files, torch, numpy, matplotlib and "
-            "the standard library can be imported, by their plain names"
+            f"{type(error).__name__}: {text}. What is graded may use the submitted files, torch, "
+            "numpy and the standard library, by their plain names"
         )
     else:
         text = f"{type(error).__name__}: {text}"
@@ -464,6 +487,8 @@ def _summary(tensor: Tensor) -> np.ndarray:
 
 
 def _in_words(value: Any) -> str:
+    if isinstance(value, StandIn):
+        value.fail()
     if type(value) in (Tensor, nn.Parameter):
         return f"a tensor of shape {tuple(value.shape)}"
     return "None" if value is None else f"a {type(value).__name__}"

@@ -12,14 +12,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from grader import assignment, engine, judge
+from grader import assignment, engine, forbidden, judge
 from grader.server import Server
 
 from grading import (
@@ -129,27 +128,19 @@ IMPORT_FAULTS = {
     "a syntax error": ("def f(:", r"SyntaxError in mlp.py, line 1: "),
     "a wrong indentation": ("if True:\nx = 1", r"SyntaxError in mlp.py, line 2: "),
     "a null byte": ("x = '\0'", "null bytes"),
-    "an absent package": (
-        "import no_such_package",
-        r"No module named 'no_such_package'.*\n  mlp.py, line 1, in <module>: import no_such_pack",
-    ),
     "an absent name": ("from utils import no_such_name", r"cannot import name 'no_such_name'"),
-    "the project's own modules": ("import training.data", "No module named 'training'"),
     "a relative import": ("from .utils import x", "relative import.*by their plain names"),
-    "sys.exit": ("import sys\nsys.exit(0)", "the code ends the program.*\n  mlp.py, line 2"),
-    "quit": ("quit()", "the code ends the program"),
-    "input": ("input('Name? ')", r"nobody to answer input\(\)\n  mlp.py, line 1"),
-    "os._exit": ("import os\nos._exit(0)", r"ended by itself, with exit status 0 \(os._exit\?\)"),
-    "KeyboardInterrupt": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
-    "training": ("import torch\nx = MLP(2, [2], 2)", "NameError: name 'MLP'.*\n  mlp.py, line 2"),
-    "downloading": (
-        "from urllib.request import urlopen\nurlopen('http://host.invalid/cifar10.tar.gz')",
-        r"URLError.*\n  mlp.py, line 2, in <module>: urlopen",
+    "a class of what is not defined": (
+        "class A(B):\n    pass",
+        "NameError: name 'B'.*\n  mlp.py, line 1",
     ),
-    "a crash": ("import ctypes\nctypes.string_at(0)", r"crashed \(SIGSEGV\) \(mlp.py, line 2"),
-    "an error without mercy": (
-        "class E(Exception):\n    def __str__(self):\n        raise self\nraise E",
-        "cannot be imported",
+    "a definition that ends the program": (
+        "import os\nclass A:\n    os._exit(0)",
+        r"ended by itself, with exit status 0 \(os._exit\?\)",
+    ),
+    "a definition that crashes": (
+        "import ctypes\nclass A:\n    ctypes.string_at(0)",
+        r"crashed \(SIGSEGV\) \(mlp.py, line 3",
     ),
 }
 
@@ -158,8 +149,7 @@ IMPORT_FAULTS = {
     "fault",
     some_are_slow(
         IMPORT_FAULTS,
-        *("a syntax error", "an absent package", "the project's own modules", "sys.exit"),
-        *("os._exit", "input", "a crash", "an error without mercy"),
+        *("a syntax error", "an absent name", "a definition that ends the program"),
     ),
 )
 def test_a_file_that_cannot_be_imported_says_why(fault, spoilt):
@@ -169,22 +159,13 @@ def test_a_file_that_cannot_be_imported_says_why(fault, spoilt):
     assert re.search(pattern, message), message
 
 
-@pytest.mark.parametrize("package", ["scipy", "torchvision"])
-def test_a_package_that_is_not_on_gradescope_is_named(package, spoilt):
-    if find_spec(package):
-        pytest.skip(f"{package} is installed here")
-    message = spoilt("utils.py", at_import(f"import {package}", "utils.py"))
-    assert f"No module named '{package}'" in message
-    assert "torch, numpy, matplotlib and the standard library can be imported" in message
-
-
 def test_bytes_that_are_no_text_are_a_syntax_error(spoilt):
     assert "SyntaxError" in spoilt("mlp.py", b"x = '\xff\xfe'\n" + SOLUTION["mlp.py"].encode())
 
 
 def test_files_that_all_fail_at_import_keep_the_total(graded):
     """gradescope-utils and graders on pytest lose the points of what cannot be imported."""
-    code = ["def f(:", "import os\nos._exit(0)", "import sys\nsys.exit()", "1 / 0"]
+    code = ["def f(:", "class A(B):\n    pass", "from .utils import x", "return 1"]
     result = graded({name: at_import(c, name) for name, c in zip(SOLUTION, code)})
     assert is_whole(result.results) and result.score == 0
     assert all("cannot be imported" in test["output"] for test in result.results["tests"])
@@ -328,12 +309,12 @@ def with_linear(head, code):
 
 
 @pytest.mark.parametrize("how", LINEARS)
-def test_torchs_own_linear_is_found_in_the_source(how):
+def test_torchs_own_linear_is_found_in_the_source(how, tmp_path):
     text = with_linear(*LINEARS[how])
-    found = judge.find_forbidden(text, *CASES["linear_is_the_affine_map"].forbidden)
+    (tmp_path / "mlp.py").write_text(text)
+    found = forbidden.find(tmp_path, "mlp.py", CASES["linear_is_the_affine_map"].forbidden)
     if "# HERE" in text:
-        assert found.startswith(f"line {line_of(text)} uses ") and "Linear" in found
-        assert found.endswith("expected your own code")
+        assert found == f"mlp.py, line {line_of(text)} uses nn.Linear; expected your own code"
 
 
 @pytest.mark.parametrize("how", some_are_slow(LINEARS, "a subclass", "a text put together"))
@@ -344,7 +325,7 @@ def test_a_linear_that_is_torchs_own_scores_nothing(how, spoilt):
     message = spoilt("mlp.py", text, *cases)
     if "# HERE" in text:
         assert message.startswith(f"mlp.py, line {line_of(text)} uses "), message
-    assert "Linear" in message and "expected your own" in message
+    assert "uses nn.Linear; expected your own code" in message, message
 
 
 LOSSES = {
@@ -392,10 +373,11 @@ IN_OPERATIONS = ("a text put together", "the operation below", "a module of anot
 
 
 @pytest.mark.parametrize("how", [how for how in LOSSES if how not in IN_OPERATIONS])
-def test_torchs_own_loss_is_found_in_the_source(how):
+def test_torchs_own_loss_is_found_in_the_source(how, tmp_path):
     text = in_loss(LOSSES[how][1], head=LOSSES[how][0])
-    found = judge.find_forbidden(text, *CASES["loss_is_the_mean_cross_entropy"].forbidden)
-    assert found.startswith(f"line {line_of(text)} uses "), found
+    (tmp_path / "utils.py").write_text(text)
+    found = forbidden.find(tmp_path, "utils.py", CASES["loss_is_the_mean_cross_entropy"].forbidden)
+    assert found.startswith(f"utils.py, line {line_of(text)} uses "), found
     assert found.endswith("expected your own code")
 
 
@@ -406,8 +388,7 @@ def test_a_loss_that_is_torchs_own_scores_nothing(how, spoilt):
     helper = "from torch.nn.functional import cross_entropy as ce\n" + SOLUTION["mlp.py"]
     files = {"mlp.py": helper} if "another file" in how else {}
     message = spoilt("utils.py", text, "loss_is_the_mean_cross_entropy", files=files)
-    line = line_of(helper) if "# HERE" in helper else line_of(text)
-    assert message.startswith(f"utils.py, line {line}"), message
+    assert message.startswith(f"utils.py, line {line_of(text)} uses "), message
     assert "expected your own code" in message
 
 

@@ -18,21 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from grader.forbidden import Forbidden
 from grader.trial import Trial, Wrong, case, compile_tests
 
 TESTS = compile_tests(".")
-OWN_LINEAR = ("Linear", frozenset({"Linear", "LazyLinear"}))
-LOSSES = frozenset(
-    {
-        "CrossEntropyLoss",
-        "cross_entropy",
-        "cross_entropy_loss",
-        "NLLLoss",
-        "nll_loss",
-        "nll_loss_nd",
-    }
+OWN_LINEAR = Forbidden("Linear", ("nn.Linear", "nn.LazyLinear"))
+OWN_LOSS = Forbidden(
+    "cross_entropy_loss", ("nn.CrossEntropyLoss", "F.cross_entropy", "nn.NLLLoss", "F.nll_loss")
 )
-OWN_LOSS = ("cross_entropy_loss", LOSSES - {"cross_entropy_loss"})
 MODES = ("training", "evaluation")
 
 
@@ -103,7 +96,8 @@ def linear_is_the_affine_map(trial: Trial):
 
 
 def _own_linear(trial: Trial, in_features: int, out_features: int) -> nn.Module:
-    layer = _build(trial, "mlp.Linear", in_features, out_features)
+    with trial.watched():
+        layer = _build(trial, "mlp.Linear", in_features, out_features)
     if any(isinstance(module, nn.Linear) for module in layer.modules()):
         raise Wrong("mlp.py: Linear uses nn.Linear; expected your own layer")
     return layer
@@ -620,7 +614,7 @@ def loss_is_the_mean_cross_entropy(trial: Trial):
     """cross_entropy_loss is the mean over the batch, a 0-dim tensor."""
     for size, classes in ((1, 10), (2, 3), (5, 5), (128, 10), (3, 2), (300, 10), (4, 100)):
         logits, labels = _batch(trial, size, classes, 3)
-        with trial.without(("nll_loss", "cross_entropy")):
+        with trial.watched():
             loss = trial.utils.cross_entropy_loss(logits, labels)
         trial.record(f"cross_entropy_loss of logits {(size, classes)}", loss, tolerance=1e-5)
     _loss_tests(trial, "loss_is_the_mean_over_the_batch", "built_in_loss_is_not_used")
@@ -632,8 +626,7 @@ def loss_has_the_right_gradient(trial: Trial):
     for size, classes in ((1, 4), (6, 4), (4, 6), (300, 10)):
         logits, labels = _batch(trial, size, classes, 2)
         what = f"cross_entropy_loss of logits {(size, classes)}"
-        with trial.without(("nll_loss", "cross_entropy")):
-            trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
+        trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
     _loss_tests(trial, "gradient_is_softmax_minus_one_hot")
 
 
@@ -648,7 +641,8 @@ def loss_is_finite_for_large_logits(trial: Trial):
             what = f"cross_entropy_loss of [{text}] with label {labels[number]}"
             row, label = logits[number, None], labels[number, None]
             # logsumexp(x) - x[k], which is correct, loses digits by cancellation.
-            loss = trial.utils.cross_entropy_loss(row, label)
+            with trial.watched():
+                loss = trial.utils.cross_entropy_loss(row, label)
             trial.record(what, loss, tolerance=1e-5, absolute=1e-6 * scale)
         what = f"cross_entropy_loss of logits of ±{scale:g}"
         trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)

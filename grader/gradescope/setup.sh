@@ -9,5 +9,9 @@ fi
 venv="$here/../python"
 python3 -m venv "$venv"
 "$venv/bin/pip" install --no-cache-dir -r "$here/requirements.txt"
+# For students' figures: the version and build that belong to PyTorch's, since no other can be imported.
+# Without it, a stand-in takes its place.
+"$venv/bin/pip" install --no-cache-dir --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
+    torchvision==0.28.0+cpu || echo "torchvision is not available"
 chmod -R go-rwx "$here"
 "$venv/bin/python" -c "import torch, numpy; print('torch', torch.__version__, 'numpy', numpy.__version__)"

@@ -21,6 +21,7 @@ import torch._dynamo
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from grader.forbidden import Forbidden
 from grader.trial import Trial, Wrong, case
 
 FILE = "solution.py"
@@ -29,9 +30,9 @@ FUNCTIONS = tuple(f"NN.{name}" for name in NAMES)
 ALL_FUNCTIONS = (*FUNCTIONS, "NN.activation", "NN.softmax")
 
 
-def _own(part: str) -> tuple[str, frozenset[str]]:
+def _own(part: str) -> Forbidden:
     """Forbid torch in a part of the file."""
-    return part, frozenset({"torch"})
+    return Forbidden(part, ("torch",))
 
 
 def _numbers(trial: Trial, *shape: int, seed: int = 0) -> np.ndarray:
@@ -92,7 +93,7 @@ def _labels(size: int, classes: int) -> np.ndarray:
 
 def _initialized(trial: Trial, dims: tuple[int, ...], **options) -> dict[str, np.ndarray]:
     model = trial.solution.NN(dims=dims, **options)
-    with trial.without(("",)):
+    with trial.watched():
         model.initialize_weights()
     return model.weights
 
@@ -164,7 +165,7 @@ def _record_different(trial: Trial, what: str, first: np.ndarray, second: np.nda
 def _record_function(trial: Trial, name: str, x: np.ndarray, where: str = "") -> None:
     """Record an activation function and its derivative."""
     function = getattr(_network(trial), name)
-    with trial.without(("",)):
+    with trial.watched():
         value, slope = function(x.copy()), function(x.copy(), grad=True)
     _record(trial, f"{name}(x){where}", value)
     _record(trial, f"{name}(x, grad=True){where}", slope)
@@ -194,7 +195,7 @@ def activation_selects_by_name(trial: Trial):
     x = 2 * _numbers(trial, 4, 6)
     for name in NAMES:
         model = _network(trial, activation=name)
-        with trial.without(("",)):
+        with trial.watched():
             value, slope = model.activation(x.copy()), model.activation(x.copy(), grad=True)
         _record(trial, f"activation(x) with activation_str={name!r}", value)
         _record(trial, f"activation(x, grad=True) with activation_str={name!r}", slope)
@@ -218,7 +219,7 @@ def softmax_of_each_row(trial: Trial):
     """softmax normalises the exponentials of each row."""
     for shape in ((3, 10), (4, 4), (1, 3), (5, 2)):
         model, x = _network(trial), 2 * _numbers(trial, *shape)
-        with trial.without(("",)):
+        with trial.watched():
             value = model.softmax(x)
         _record(trial, f"softmax(x) of x of shape {shape}", value)
 
@@ -242,7 +243,7 @@ def softmax_of_large_numbers(trial: Trial):
 
 def _record_cache(trial: Trial, dims: Sequence[int], batch: int, **options) -> None:
     model, x = _network(trial, dims, seed=batch, **options), _numbers(trial, batch, dims[0])
-    with trial.without(("",)):
+    with trial.watched():
         cache = model.forward(x.copy())
     text = "".join(f", {value!r}" for value in options.values())
     what = f"NN({tuple(dims)}{text}).forward(x) for B = {batch}"
@@ -290,7 +291,7 @@ def forward_of_any_batch(trial: Trial):
 
 
 def _record_loss(trial: Trial, what: str, model: Any, prediction: np.ndarray) -> None:
-    with trial.without(("",)):
+    with trial.watched():
         loss = model.loss(prediction.copy(), _labels(*prediction.shape))
     trial.record_number(what, loss, tolerance=1e-5)
 
@@ -337,7 +338,7 @@ def loss_keeps_away_from_zero_and_one(trial: Trial):
             what = f"loss of predictions {rows} with epsilon={epsilon:g} and labels 0, 1"
             # -log(1 - epsilon) for a confident and correct prediction, 0 without the upper limit.
             prediction = np.array(rows)
-            with trial.without(("",)):
+            with trial.watched():
                 loss = model.loss(prediction.copy(), np.eye(3)[: len(rows)])
             trial.record_number(what, 1 + float(loss), tolerance=1e-5)
 
@@ -348,7 +349,7 @@ def _record_gradients(
     """Record the gradients of some layers, from the cache of the submission's own forward."""
     model, x = _network(trial, dims, seed=batch, **options), _numbers(trial, batch, dims[0])
     labels = _labels(batch, dims[-1])
-    with trial.without(("",)):
+    with trial.watched():
         grads = model.backward(model.forward(x), labels.copy())
     text = "".join(f", {value!r}" for value in options.values())
     what = f"NN({tuple(dims)}{text}).backward for B = {batch}"
@@ -409,7 +410,7 @@ def _record_update(trial: Trial, dims: Sequence[int], steps: int, lr: float) -> 
         grads = {}
         for number, (name, weight) in enumerate(model.weights.items()):
             grads[f"d{name}"] = _numbers(trial, *weight.shape, seed=100 * step + number)
-        with trial.without(("",)):
+        with trial.watched():
             model.update(grads)
     for layer in range(1, len(dims)):
         for name in (f"W{layer}", f"b{layer}"):
@@ -450,7 +451,7 @@ def _record_convolution(
     trial: Trial, arguments: tuple[int, int, int], shape: tuple[int, ...]
 ) -> None:
     layer, x = _convolution(trial, *arguments), _numbers(trial, *shape)
-    with trial.without(("",)):
+    with trial.watched():
         cache = layer.forward(x.copy())
     what = f"Convolution2dLayer{arguments}.forward(x) for x of shape {shape}"
     _record(trial, f"{what}: out", _entry(what, cache, "out"))
@@ -474,7 +475,7 @@ def filters_are_uniform(trial: Trial):
     """initialize_weights creates one filter per unit, uniform between 0 and 1."""
     for arguments in ((3, 1, 64), (5, 1, 1000)):
         layer = trial.solution.Convolution2dLayer(*arguments)
-        with trial.without(("",)):
+        with trial.watched():
             layer.initialize_weights()
         what = f"Convolution2dLayer{arguments}: weights minus 0.5"
         if not isinstance(layer.weights, np.ndarray):
@@ -537,7 +538,7 @@ def _record_weight_gradient(
     size, stride, units = arguments
     positions = [(pixels - size) // stride + 1 for pixels in shape[2:]]
     grad_output = _numbers(trial, shape[0], units, *positions, seed=1)
-    with trial.without(("",)):
+    with trial.watched():
         gradient = layer.backward(layer.forward(x), grad_output.copy())
     what = f"Convolution2dLayer{arguments}.backward for x of shape {shape}"
     _record(trial, what, gradient)
@@ -571,7 +572,7 @@ def convolution_gradient_of_any_filter(trial: Trial):
 
 def _record_maxima(trial: Trial, filter_size: int, x: np.ndarray) -> None:
     layer = trial.solution.MaxPooling2dLayer(filter_size)
-    with trial.without(("",)):
+    with trial.watched():
         cache = layer.forward(x.copy())
     what = f"MaxPooling2dLayer({filter_size}).forward(x) for x of shape {x.shape}"
     _record(trial, f"{what}: out", _entry(what, cache, "out"))
@@ -603,7 +604,7 @@ def _record_input_gradient(trial: Trial, filter_size: int, x: np.ndarray) -> Non
     layer = trial.solution.MaxPooling2dLayer(filter_size)
     batch, channels, *pixels = x.shape
     grad_output = _numbers(trial, batch, channels, *(p // filter_size for p in pixels), seed=1)
-    with trial.without(("",)):
+    with trial.watched():
         gradient = layer.backward(layer.forward(x), grad_output.copy())
     what = f"MaxPooling2dLayer({filter_size}).backward for x of shape {x.shape}"
     _record(trial, what, gradient)
