@@ -450,7 +450,9 @@ def _guarded(tree: ast.Module) -> set[int]:
     """Return the lines of imports whose failure the file handles itself."""
     lines = set()
     for node in ast.walk(tree):
-        for handler in node.handlers if isinstance(node, ast.Try) else ():
+        if not isinstance(node, ast.Try):
+            continue
+        for handler in node.handlers:
             kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
             if not CATCHES_IMPORTS.isdisjoint(getattr(k, "id", "Exception") for k in kinds):
                 inner = statements(node.body)
