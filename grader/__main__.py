@@ -107,7 +107,6 @@ def _add_command(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status: 2 for invalid arguments."""
     args = make_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         load_manifest(args.assignment)
         return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
@@ -212,4 +211,6 @@ def _grade_many(
 
 
 if __name__ == "__main__":
+    # An exception, so that nothing is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

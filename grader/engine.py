@@ -245,7 +245,8 @@ def grade(
         except Stopped:
             raise
         except (RuntimeError, OSError, ValueError, LookupError) as error:
-            report.verdicts[number] = Verdict(message=f"{STAFF}({error})", staff=True)
+            text = str(error).replace(f"{grading.expected}/", "")[:300]
+            report.verdicts[number] = Verdict(message=f"{STAFF}({text})", staff=True)
         on_progress(report)
     report.seconds = time.monotonic() - (end - deadline)
     return report
@@ -331,7 +332,7 @@ class _Grading:
         if outcome.result[:1] != b"R":
             # Student code may have sent this; an empty message would pass.
             refusal = _clean(record).strip() or "the code ended without a result"
-        (message, staff), _ = self.server.request(
+        message, _ = self.server.request(
             "judge",
             sandbox.Limits().wall,
             case=case.name,
@@ -340,9 +341,7 @@ class _Grading:
             refusal=refusal,
             expected=self.expected,
         )
-        if staff:
-            return Verdict(message=f"{STAFF}({message})", staff=True)
-        return Verdict(not message, _clean(message.encode()))
+        return Verdict(not message, _clean(message.encode(errors="replace")))
 
 
 def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:
