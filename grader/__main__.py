@@ -286,4 +286,6 @@ def _grade_many(
 
 
 if __name__ == "__main__":
+    # An exception, so that nothing is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -171,7 +171,8 @@ def grade(
         except Stopped:
             raise
         except (RuntimeError, OSError, ValueError, LookupError) as error:
-            report.verdicts[number] = Verdict(message=f"{STAFF}({error})", staff=True)
+            text = str(error).replace(f"{grading.expected}/", "")[:300]
+            report.verdicts[number] = Verdict(message=f"{STAFF}({text})", staff=True)
         report.notes += [note for note in grading.notes if note not in report.notes]
         on_progress(report)
     report.seconds = time.monotonic() - (end - deadline)
@@ -280,16 +281,14 @@ class _Grading:
             # Student code may have sent this; an empty message would pass.
             message = _clean(record).strip() or "the code ended without a result"
             return Verdict(message=message)
-        (message, staff), _ = self.server.request(
+        message, _ = self.server.request(
             "judge",
             sandbox.Limits().wall,
             case=case.name,
             record=record,
             expected=self.expected,
         )
-        if staff:
-            return Verdict(message=f"{STAFF}({message})", staff=True)
-        return Verdict(not message, _clean(message.encode()))
+        return Verdict(not message, _clean(message.encode(errors="replace")))
 
 
 def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:

@@ -15,6 +15,7 @@ apply the limits that they have.
 """
 
 import ctypes
+import errno
 import faulthandler
 import fcntl
 import json
@@ -39,15 +40,25 @@ from pathlib import Path
 from grader.assignment import ROOT
 
 LINUX = sys.platform == "linux"
-# From linux/sched.h, linux/mount.h, linux/prctl.h and linux/capability.h.
+# From linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h.
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
 CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE, SYS_MOUNT_SETATTR = 2, -100, 0x8000, 442
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS = 1, 4, 8
-PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 36, 38, 22
 CAP_DAC_READ_SEARCH, CAPABILITY_VERSION_3 = 2, 0x20080522
+# From linux/filter.h, linux/seccomp.h and linux/audit.h for ``_refuse_calls``.
+BPF_LOAD, BPF_JUMP_IF_EQUAL, BPF_JUMP_IF_LARGER, BPF_RETURN = 0x20, 0x15, 0x25, 0x06
+SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
+# Calls that nothing on the sheets needs and that reach beyond a run, by machine, after the number
+# of the architecture: socket, shmget, semget, msgget, mq_open, add_key, request_key, keyctl,
+# io_uring_setup. Pairs of connected sockets are another call.
+REFUSED_CALLS = {
+    "x86_64": (0xC000003E, 41, 29, 64, 68, 240, 248, 249, 250, 425),
+    "aarch64": (0xC00000B7, 198, 194, 190, 186, 180, 217, 218, 219, 425),
+}
 # Users that nobody has: systemd leaves both ranges unassigned; the second is for containers that
 # map fewer.
 UIDS = (range(1_900_000_000, 2_100_000_000), range(60_578, 61_184))
@@ -136,16 +147,20 @@ def isolate(folder: Path) -> Isolation:
         )
     (folder / "root").mkdir()
     isolation = Isolation(folder, visible=_find_visible())
-    isolation = replace(isolation, namespaces=_works(_enter_namespaces, isolation, {}))
     if os.geteuid() == 0:
         uids = next((some for some in UIDS if _works(_change_user, some[0])), range(0))
         isolation = replace(isolation, uids=uids)
-    if isolation.uids:
-        for path in (sysconfig.get_path("stdlib"), os.path.dirname(torch.__file__)):
-            if not _works(_check_readable, isolation, path, isolation.uids[0]):
+    with_namespaces = replace(isolation, namespaces=True)
+    if _works(_check, with_namespaces):
+        isolation = with_namespaces
+    for path in (sysconfig.get_path("stdlib"), os.path.dirname(torch.__file__)):
+        if isolation.uids and not _works(_check, isolation, path):
+            privileged = replace(isolation, reads_all=True)
+            if _works(_check, privileged, path):
                 gap = f"submissions can read all files: only root can read {path}"
-                return replace(isolation, reads_all=True, gaps=(gap,))
-    elif not isolation.namespaces:
+                return replace(privileged, gaps=(gap,))
+            isolation = replace(isolation, uids=range(0))
+    if not isolation.uids and not isolation.namespaces:
         return replace(isolation, gaps=(as_you,))
     return isolation
 
@@ -179,8 +194,6 @@ def run(
 ) -> Outcome:
     """Call a function in a child process and return the outcome.
 
-    With namespaces, it returns in another process, a child of the one that called it.
-
     Args:
         function: called with the folder of ``files``; its working directory is writable.
         isolation: of this machine, from ``isolate``.
@@ -188,17 +201,22 @@ def run(
         files: content of the student's files by name.
         trusted: keep the grader's user and namespaces, because the function runs no student code.
         watched: descriptor whose other end closes if nobody waits for the outcome any longer.
+
+    Call it once per process, because namespaces are for all of its children.
     """
     uid = random.SystemRandom().choice(isolation.uids) if isolation.uids and not trusted else None
-    numbers = _numbers(limits, uid)
+    numbers = _count(limits, uid)
     started = time.monotonic()
     if LINUX:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)  # adopts the orphans of the child, to kill them
-    namespaces = isolation.namespaces and not trusted
-    with _workspace(isolation, namespaces, files, uid) as folder, _pipes(3) as (reading, writing):
+    if trusted:
+        isolation = Isolation(isolation.folder)
+    with _workspace(isolation, files, uid) as folder, _pipes(3) as (reading, writing):
+        if isolation.namespaces:
+            _unshare_processes()
         pid = os.fork()
         if pid == 0:
-            _be_child(function, folder, writing, numbers, limits.cpu, uid, isolation, trusted)
+            _be_child(function, folder, files, writing, numbers, uid, isolation)
         for descriptor in writing:
             os.close(descriptor)
         kept = {
@@ -210,8 +228,8 @@ def run(
         finally:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-            if LINUX and not trusted:
-                _kill_descendants(namespaces)
+            if LINUX and not trusted and not isolation.namespaces:
+                _kill_descendants()
         result, trace = (bytes(kept[descriptor][0]) for descriptor in reading[:2])
     complete = len(result) >= 8 and len(result) - 8 == struct.unpack("<Q", result[:8])[0]
     if ended == "time":  # the signal may wake code that hung, which may then even answer
@@ -278,12 +296,8 @@ def _wait(
     return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
-def _kill_descendants(namespaces: bool) -> None:
+def _kill_descendants() -> None:
     """Kill the children of this process until none are left; orphans of theirs become children."""
-    if namespaces:
-        with suppress(ProcessLookupError):
-            os.kill(-1, signal.SIGKILL)  # all others in the namespace
-        return
     while children := _children():
         for pid in children:
             with suppress(ProcessLookupError):
@@ -306,15 +320,16 @@ def _children() -> list[int]:
 def _be_child(
     function: Callable[[Path], bytes],
     folder: Path,
+    files: Mapping[str, bytes],
     writing: list[int],
     numbers: Mapping[str, int],
-    cpu: int,
     uid: int | None,
     isolation: Isolation,
-    trusted: bool,
 ) -> None:
     """Run the function in the child and exit; never returns."""
     try:
+        if isolation.namespaces:
+            _enter_namespaces(isolation, files)
         _arrange_descriptors(*writing)
         faulthandler.enable(TRACE, all_threads=False)
         faulthandler.register(signal.SIGXCPU, TRACE, all_threads=False)
@@ -327,18 +342,17 @@ def _be_child(
         tempfile.tempdir = home
         sys.dont_write_bytecode = True
         os.setsid()
-        for name, value in numbers.items():
-            with suppress(OSError, ValueError, AttributeError):  # other systems have fewer
-                resource.setrlimit(getattr(resource, name), (value, value))
-        # At the soft limit faulthandler writes the stack; the hard limit kills the process.
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
+        _set_limits(numbers)
         if uid is not None:
             _change_user(uid, isolation.reads_all)
-        elif isolation.namespaces and not trusted:
+        elif isolation.namespaces:
             _set_capabilities(0)
         if LINUX:
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             _prctl(PR_SET_NO_NEW_PRIVS, 1)
+            if isolation.visible:  # not trusted
+                with suppress(OSError):
+                    _refuse_calls()
         result = function(folder / "code")
         with open(RESULT, "wb") as pipe:
             pipe.write(struct.pack("<Q", len(result)) + result)
@@ -364,13 +378,27 @@ def _arrange_descriptors(result: int, trace: int, output: int) -> None:
     )
 
 
-def _numbers(limits: Limits, uid: int | None) -> dict[str, int]:
-    """Return the limits of a child as the system counts them."""
+def limit(limits: Limits) -> None:
+    """Limit this process, which runs no student code."""
+    _set_limits(_count(limits, None))
+
+
+def _set_limits(numbers: Mapping[str, int]) -> None:
+    for name, value in numbers.items():
+        # At the soft limit of CPU time faulthandler writes the stack; the hard limit kills.
+        hard = value + 1 if name == "RLIMIT_CPU" else value
+        with suppress(OSError, ValueError, AttributeError):  # other systems have fewer
+            resource.setrlimit(getattr(resource, name), (value, hard))
+
+
+def _count(limits: Limits, uid: int | None) -> dict[str, int]:
+    """Return the limits of a process as the system counts them."""
     # If the user is our own, its other processes count too.
     tasks = 0 if uid is not None or not LINUX else _number_of_tasks(os.getuid())
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) if LINUX else 0  # pages
     return {
         "RLIMIT_CORE": 0,
+        "RLIMIT_CPU": limits.cpu,
         "RLIMIT_FSIZE": limits.file,
         "RLIMIT_AS": mapped * resource.getpagesize() + limits.memory,
         "RLIMIT_NPROC": tasks + limits.processes,
@@ -392,13 +420,10 @@ def _number_of_tasks(uid: int) -> int:
 
 
 @contextmanager
-def _workspace(
-    isolation: Isolation, namespaces: bool, files: Mapping[str, bytes], uid: int | None
-) -> Iterator[Path]:
+def _workspace(isolation: Isolation, files: Mapping[str, bytes], uid: int | None) -> Iterator[Path]:
     """Create a folder with ``code``, which the child can read, and ``tmp``, which it can write."""
-    if namespaces:
-        _enter_namespaces(isolation, files)
-        yield Path("/")
+    if isolation.namespaces:
+        yield Path("/")  # which the child makes
         return
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=isolation.folder))
     try:
@@ -504,28 +529,26 @@ def _outermost(paths: Collection[Path]) -> list[Path]:
     return sorted(path for path in paths if not set(path.parents) & set(paths))
 
 
-def _enter_namespaces(isolation: Isolation, files: Mapping[str, bytes]) -> None:
-    """Continue in a child of this process that is alone on an almost empty machine.
+def _unshare_processes() -> None:
+    """Put the next children of this process into a namespace that ends with the first of them.
 
-    This process waits for the child and ends like it; if it is killed, so is the child.
+    That one ignores the signals that it sends itself, except by crashing.
     """
-    spaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC
     user, group = os.geteuid(), os.getegid()
     if user == 0:
-        _call("unshare", spaces)
+        _call("unshare", CLONE_NEWPID)
     else:
         _prctl(PR_SET_DUMPABLE, 1)  # otherwise the maps belong to root
-        _call("unshare", CLONE_NEWUSER | spaces)
+        _call("unshare", CLONE_NEWUSER | CLONE_NEWPID)
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
         _prctl(PR_SET_DUMPABLE, 0)
-    pid = os.fork()
-    if pid != 0:
-        os.closerange(0, 65_536)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        os._exit(code if code >= 0 else 1)
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _enter_namespaces(isolation: Isolation, files: Mapping[str, bytes]) -> None:
+    """Give this process file systems of its own and neither network nor shared memory."""
+    _call("unshare", CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC)
     _mount("", Path("/"), "", MS_REC | MS_PRIVATE)
     _build_root(isolation.folder / "root", isolation.visible, files)
 
@@ -586,12 +609,11 @@ def _works(function: Callable, *arguments: object) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-def _check_readable(isolation: Isolation, path: str, uid: int) -> None:
-    """Raise OSError if a user cannot read a folder."""
-    if isolation.namespaces:
-        _enter_namespaces(isolation, {})
-    _change_user(uid)
-    os.listdir(path)
+def _check(isolation: Isolation, *folders: str) -> None:
+    """Raise OSError if a run that lists some folders does not succeed."""
+    outcome = run(lambda _: repr(list(map(os.listdir, folders))).encode(), isolation, Limits(), {})
+    if outcome.result is None:
+        raise OSError(outcome.trace)
 
 
 def _change_user(uid: int, reads_all: bool = False) -> None:
@@ -609,6 +631,26 @@ def _set_capabilities(mask: int) -> None:
     header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
     # Effective, permitted, inheritable; the second three are for capabilities above 31.
     _call("capset", header, struct.pack("=6I", mask, mask, 0, 0, 0, 0))
+
+
+def _refuse_calls() -> None:
+    """Let the system refuse REFUSED_CALLS, to this process and those that it starts."""
+    if os.uname().machine not in REFUSED_CALLS:
+        return
+    architecture, *calls = REFUSED_CALLS[os.uname().machine]
+    number = len(calls)
+    instructions = [  # each with the number of instructions to skip, if it is true and if not
+        (BPF_LOAD, 0, 0, 4),  # the architecture
+        (BPF_JUMP_IF_EQUAL, 0, number + 3, architecture),
+        (BPF_LOAD, 0, 0, 0),  # the number of the call
+        (BPF_JUMP_IF_LARGER, number + 1, 0, 0x3FFFFFFF),  # of another calling convention
+        *((BPF_JUMP_IF_EQUAL, number - i, 0, call) for i, call in enumerate(calls)),
+        (BPF_RETURN, 0, 0, SECCOMP_ALLOW),
+        (BPF_RETURN, 0, 0, SECCOMP_ERRNO | errno.EACCES),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *i) for i in instructions))
+    program = struct.pack("@HP", len(instructions), ctypes.addressof(code))
+    _call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -116,6 +116,7 @@ class Server:
                     raise EOFError
                 answer = json.loads(connection.recv_bytes())
                 result = connection.recv_bytes()
+                connection.poll(PATIENCE)  # until the process and those of the run have ended
         except (OSError, EOFError, ValueError) as error:
             if self._closed:
                 raise Stopped("the grading was stopped") from None
@@ -313,7 +314,7 @@ def _judge(
     case: str,
     record: bytes,
     expected: Path,
-) -> tuple[list, bytes]:
+) -> tuple[str, bytes]:
     """Compare a record with the expected one.
 
     Args:
@@ -325,25 +326,18 @@ def _judge(
         expected: folder of the expected records.
 
     Returns:
-        A message, "" if the case passed, and whether the grader failed.
+        A message, "" if the case passed.
     """
     from grader import judge
 
-    def compare(code: Path) -> bytes:
-        wanted = judge.read_record((expected / f"{case}.npz").read_bytes())
-        if not wanted:
-            raise ValueError("the expected record is empty")
-        try:
-            message = judge.compare(judge.read_record(record), wanted)
-        except Exception as fault:  # forged bytes may raise anything
-            message = f"the code damaged the grader's record: {fault}"
-        return message.encode(errors="replace")
-
-    outcome = sandbox.run(compare, isolation, sandbox.Limits(), {}, trusted=True)
-    if outcome.result is None:
-        trace = outcome.trace.replace(f"{expected}/", "").strip()
-        return [f"{outcome.ended}: {trace[-300:]}", True], b""
-    return [outcome.result.decode(), False], b""
+    sandbox.limit(sandbox.Limits())  # forged bytes may take any amount of memory
+    wanted = judge.read_record((expected / f"{case}.npz").read_bytes())
+    if not wanted:
+        raise ValueError("the expected record is empty")
+    try:
+        return judge.compare(judge.read_record(record), wanted), b""
+    except Exception as fault:  # forged bytes may raise anything
+        return f"the code damaged the grader's record: {fault}", b""
 
 
 def _find(assignment: Assignment, name: str) -> Case:
