@@ -11,9 +11,10 @@ from pathlib import Path
 
 import submitit
 
-from experiments.execute import Clock, Outcome, Task, perform
+from experiments.execute import Clock, Outcome, Task, perform, pick_precision
 from experiments.plan import Settings
 from training import interrupt
+from training.precision import Precision
 
 
 class Cluster:
@@ -39,6 +40,12 @@ class Cluster:
             array_parallelism=jobs,
             signal_delay_s=90,
         )
+
+    def pick_precision(self, device: str, previous: str | None) -> Precision:
+        """Return the precision for all runs, as a job of its own measures it on a node."""
+        job = self._executor.submit(pick_precision, device, previous)
+        print(f"job {job.job_id} measures the precision", flush=True)
+        return job.result()
 
     def __call__(self, tasks: Sequence[Task], outcome: Outcome) -> None:
         """Submit the tasks and wait for them; if this process ends, the jobs keep running."""
