@@ -63,7 +63,7 @@ class Precision:
         return f"{self} ({', '.join(others)})" if others else self.name
 
     def autocast(self) -> AbstractContextManager:
-        """Return the context of the forward pass; the backward pass computes like the last one."""
+        """Return the context of the forward pass; a GPU keeps its flags for the backward pass."""
         if self.device_type == "cuda":
             set_cuda_flags(tf32=self.name == "tf32")
         if self.dtype == torch.float32:
