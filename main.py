@@ -65,7 +65,7 @@ def train(
     Raises:
         Diverged: the loss is not finite.
     """
-    precision = precision or Precision(torch.float32, args.device)
+    precision = precision or Precision("float32", args.device)
     progress = progress or Progress()
     label_smoothing = getattr(args, "label_smoothing", 0.0)
     if isinstance(dataloader, Batches):
@@ -111,7 +111,7 @@ def evaluate(
     Raises:
         Diverged: the loss is not finite.
     """
-    precision = precision or Precision(torch.float32, args.device)
+    precision = precision or Precision("float32", args.device)
     progress = Progress()
     model.eval()
     for images, labels in progress.batches(dataloader, f"epoch {epoch}, {mode}"):

@@ -90,6 +90,9 @@ def train(
     device: torch.device,
 ) -> tuple[float, float]:
     """Train for one epoch and return mean loss and accuracy over the images."""
+    # PyTorch's defaults, which ours changes in this process.
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
+    torch.backends.cudnn.benchmark = False
     model.train()
     total_loss, total_accuracy, seen = 0.0, 0.0, 0
     for images, labels in loader:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.execute import Executor, Local, run_all
+from experiments.execute import Executor, Local, pick_precision, run_all
 from experiments.groups import read_groups
 from experiments.plan import (
     QUICK,
@@ -135,14 +135,19 @@ def _run(args: argparse.Namespace) -> int:
     experiments = choose(args.names)
     settings = _settings(args)
     _check_data(experiments, settings)
-    remember(experiments, settings)
+    earlier = {saved.precision for saved in recall(args.output).values()} - {"auto"}
+    device, previous = settings.device, min(earlier, default=None)
     do: Executor
     if args.cluster:
         from experiments.cluster import Cluster  # only clusters need submitit
 
         do = Cluster(settings, args.jobs, args.partition, args.time, args.gpus)
+        precision = do.pick_precision(device, previous)
     else:
-        do = Local(args.jobs)
+        do, precision = Local(args.jobs), pick_precision(device, previous)
+    print(f"precision: {precision.describe()}", flush=True)
+    settings = replace(settings, precision=str(precision))
+    remember(experiments, settings)
     outcome = run_all(experiments, settings, do, workers=args.jobs)
     _print_table(experiments, settings)
     for title, error in outcome.failed.items():

@@ -39,6 +39,7 @@ def setup(run: Run, settings: Settings) -> Training:
         "logdir": str(run.folder),
         "resume": "auto",
         "device": settings.device,
+        "precision": settings.precision,
         "data_dir": settings.data_dir,
         "model_config": str(path),
     }

@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.execute import Clock, Outcome, Task, perform
+from experiments.execute import Clock, Outcome, Task, perform, pick_precision
 from experiments.plan import Settings
 from training.cluster import ClusterTask, make_executor, why_failed
+from training.precision import Precision
 
 
 class Cluster:
@@ -29,6 +30,12 @@ class Cluster:
     ):
         folder = Path(settings.output) / "slurm"
         self._executor = make_executor("experiments", folder, jobs, partition, minutes, gpus)
+
+    def pick_precision(self, device: str, previous: str | None) -> Precision:
+        """Return the precision for all runs, as a job of its own measures it on a node."""
+        job = self._executor.submit(pick_precision, device, previous)
+        print(f"job {job.job_id} measures the precision", flush=True)
+        return job.result()
 
     def __call__(self, tasks: Sequence[Task], outcome: Outcome) -> None:
         """Submit the tasks and wait for them; if this process ends, the jobs keep running."""

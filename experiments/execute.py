@@ -32,7 +32,9 @@ from experiments.plan import (
     read_finished,
 )
 from experiments.wanted import runs_wanted
-from training import checkpoint, interrupt
+from training import checkpoint, interrupt, precision
+from training.device import pick_device
+from training.precision import Precision
 from training.results import FINISHED, TRAINED, read_results
 
 LOG = "log.txt"  # the output of a run, in its folder
@@ -125,6 +127,16 @@ def todo(experiments: Sequence[Experiment], settings: Settings, workers: int) ->
             if read_finished(run) is None:
                 tasks.setdefault(run.folder, Task(experiment.name, run, settings))
     return list(tasks.values())
+
+
+def pick_precision(device: str, previous: str | None) -> Precision:
+    """Return the precision for all runs: the previous one, or the fastest on this machine.
+
+    Args:
+        device: as in ``main.py``.
+        previous: of the runs that are already in the output folder, None if there are none.
+    """
+    return precision.pick_precision("auto", pick_device(device), previous)
 
 
 @dataclass

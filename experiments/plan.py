@@ -33,7 +33,7 @@ class Settings:
         epochs: of every run; None: as each experiment sets them.
         seeds: each run is trained once per seed.
         trials: of each search.
-        device: as in ``main.py``.
+        device, precision: as in ``main.py``; the runs of an output folder have one precision.
         preset: its name, for the report; empty if there is none.
     """
 
@@ -45,6 +45,7 @@ class Settings:
     seeds: tuple[int, ...] = (42,)
     trials: int = 20
     device: str = "auto"
+    precision: str = "auto"
     preset: str = ""
 
 

@@ -17,6 +17,7 @@ from training.batches import epoch_seed
 from training.data import DataSet, load_data
 from training.device import describe_device
 from training.files import write_json
+from training.precision import set_cuda_flags
 from training.results import FINISHED, RESULTS, TRAINED
 from utils import seed_experiment
 
@@ -32,6 +33,7 @@ def train(run: Run, settings: Settings) -> None:
         ValueError, OSError: the data are wrong, or the folder cannot be written to.
     """
     data = load_data(run.changes["data"], settings.data_dir)
+    set_cuda_flags(tf32=False)
     seed_experiment(run.changes["seed"])
     trainer = make_trainer(run.changes, data)
     results: dict[str, Any] = {

@@ -10,9 +10,8 @@ others at the same epoch.
 """
 
 import contextlib
-import os
-import socket
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
 import main
@@ -41,9 +41,10 @@ def open_study(experiment: Experiment, settings: Settings) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = _journal(experiment, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalFileOpenLock(str(path))  # the default is a symbolic link: a privilege on Windows
     return optuna.create_study(
         study_name=f"{experiment.name},{path.stem}",
-        storage=JournalStorage(JournalFileBackend(str(path))),
+        storage=JournalStorage(JournalFileBackend(str(path), lock)),
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(STARTUP, WARM_UP),
         load_if_exists=True,
@@ -75,17 +76,30 @@ def work(experiment: Experiment, settings: Settings) -> None:
         ValueError, OSError: as ``training.run.setup``.
     """
     study = open_study(experiment, settings)
+    folder = _journal(experiment, settings).parent
+    lock = FileLock(folder / f"worker-{uuid.uuid4()}.lock")
+    with contextlib.suppress(NotImplementedError, OSError):  # some network drives have no locks
+        lock.acquire()
+    try:
+        _work(experiment, settings, study, Path(lock.lock_file))
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _work(experiment: Experiment, settings: Settings, study: optuna.Study, lock: Path) -> None:
+    """Do what ``work`` does, in a process that has locked the file ``lock``."""
     taken = (*FINISHED, TrialState.RUNNING)
     while True:
-        _give_up_killed(study)
+        _give_up_killed(study, lock.parent)
         trials = study.get_trials(deepcopy=False, states=taken)
         if len(trials) >= settings.trials:
-            if all(trial.state in FINISHED or "process" in trial.user_attrs for trial in trials):
+            if all(trial.state in FINISHED or "worker" in trial.user_attrs for trial in trials):
                 return
             time.sleep(1)  # one has just started, or its process was killed at that moment
             continue
         trial = study.ask()
-        trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
+        trial.set_user_attr("worker", lock.name)
         before = [
             other
             for other in study.get_trials(deepcopy=False, states=taken)
@@ -103,6 +117,9 @@ def work(experiment: Experiment, settings: Settings) -> None:
                 state, value = _try(trial, training)
         except checkpoint.InUse:  # another worker tries the same settings
             state, value = TrialState.FAIL, None
+        except BaseException:  # above all Interrupted
+            study.tell(trial, state=TrialState.FAIL)
+            raise
         study.tell(trial, value, state)
 
 
@@ -132,27 +149,25 @@ def trial_epochs(experiment: Experiment, settings: Settings) -> int:
     return min(longest, settings.epochs or longest)
 
 
-def _give_up_killed(study: optuna.Study) -> None:
+def _give_up_killed(study: optuna.Study, folder: Path) -> None:
     """Mark the trials whose process was killed as failed; their settings are proposed again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _is_alive(trial):
+        if not _is_alive(trial, folder):
             with contextlib.suppress(RuntimeError, ValueError):  # another worker was faster
                 study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _is_alive(trial: FrozenTrial) -> bool:
-    """Return whether a trial may still be running; on another machine, it may for a day."""
+def _is_alive(trial: FrozenTrial, folder: Path) -> bool:
+    """Return whether a worker still holds its lock, on this machine or another."""
     now = datetime.now()
     age = now - (trial.datetime_start or now)  # only waiting trials have not started
-    if "process" not in trial.user_attrs:  # just started, or killed at that moment
+    if "worker" not in trial.user_attrs:  # just started, or killed at that moment
         return age < timedelta(minutes=1)
-    host, process = trial.user_attrs["process"]
-    if host != socket.gethostname():
-        return age < timedelta(days=1)
+    lock = FileLock(folder / trial.user_attrs["worker"])
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
         return True
-    return True
+    except (NotImplementedError, OSError):  # nobody can tell
+        return age < timedelta(days=1)

@@ -95,7 +95,7 @@ def shared(tmp_path_factory):
 
 def without_times(results):
     """The results without what differs between two equal runs."""
-    own = ("train_seconds", "valid_seconds", "args")
+    own = ("train_seconds", "valid_seconds", "precision_speeds", "args")
     return {key: value for key, value in results.items() if key not in own}
 
 

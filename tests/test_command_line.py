@@ -7,12 +7,9 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
 import main
 from training.config import MODELS, build_model, default_path, read_config
-from training.device import pick_device
-from training.precision import pick_precision
 
 from conftest import ROOT
 
@@ -67,6 +64,7 @@ def error_of(arguments, capsys):
         ("--device gpu", ["--device", "'gpu'", "auto, cpu, cuda, cuda:N or mps"]),
         ("--device cuda:99", ["--device", "'cuda:99'", "--device auto"]),
         ("--precision float16 --device cpu", ["--precision float16", "CUDA"]),
+        ("--precision tf32 --device cpu", ["--precision tf32", "NVIDIA GPU, Ampere or later"]),
         ("--data cifar100", ["'cifar100'", "cifar10, shapes", ".npz"]),
         ("--data no/such/file.npz", ["no/such/file.npz", "No such file"]),
         ("--model_config no/such.json", ["no/such.json", "No such file"]),
@@ -213,7 +211,7 @@ def test_the_defaults_are_those_of_the_course():
     assert {key: args[key] for key in expected} == expected
 
 
-# ------------------------------------------------------------------- models, device, precision
+# ------------------------------------------------------------------------------------ models
 
 
 @pytest.mark.parametrize(
@@ -224,21 +222,3 @@ def test_a_model_without_a_configuration_gets_its_own(model, parameters):
     network = build_model(path, MODELS[model], read_config(path, model))
     assert isinstance(network, MODELS[model])
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
-
-
-def test_auto_takes_a_device_that_is_there_and_a_precision_that_works_on_it():
-    device = pick_device("auto")
-    precision = pick_precision("auto", device).dtype
-    product = torch.ones(64, 64, device=device, dtype=precision) @ torch.ones(
-        64, 64, device=device, dtype=precision
-    )
-    assert (product == 64).all()
-    assert pick_precision("float32", device).dtype == torch.float32
-
-
-def test_auto_does_not_trust_a_cpu_that_it_cannot_try(monkeypatch):
-    """Without fork, as on Windows, no child process can go first."""
-    monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
-    cpu = torch.device("cpu")
-    assert pick_precision("auto", cpu).dtype == torch.float32
-    assert pick_precision("bfloat16", cpu).dtype == torch.bfloat16  # on demand

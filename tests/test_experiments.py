@@ -10,7 +10,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -39,7 +38,7 @@ from experiments.report import write_report
 from experiments.wanted import runs_wanted
 from main import main as main_command
 from regression.solution import count_parameters
-from training import interrupt
+from training import interrupt, precision
 from training.data import load_data
 
 from conftest import ROOT
@@ -380,6 +379,19 @@ def test_a_diverging_run_is_a_result(tiny, tmp_path):
     assert plan.read_finished(run)["finished"].startswith("diverged: the loss is")
 
 
+def test_the_runs_of_a_folder_have_one_precision(tiny, tmp_path, monkeypatch, capsys):
+    """Even if a later measurement, on a busy machine, finds another one the fastest."""
+    small = {"small": {"model": "mlp", "hidden_sizes": [8]}}
+    monkeypatch.setattr(plan.load_experiments()["nonlinearity"].module, "RUNS", small)
+    command_line = arguments("nonlinearity", tiny, tmp_path, "--epochs", "1", "--device", "cpu")
+    for speed, seeds in ((1.1, "1"), (2.0, "2")):
+        speeds = {"float32": 1.0, "bfloat16": speed}
+        monkeypatch.setattr(precision, "measure_speeds", lambda device, speeds=speeds: speeds)
+        assert command([*command_line, "--seeds", seeds]) == 0
+        assert capsys.readouterr().out.startswith("precision: float32 (bfloat16 ")
+    assert [r["precision"] for r in results_below(tmp_path).values()] == ["float32", "float32"]
+
+
 # ------------------------------------------------------------------------------- what is searched
 
 
@@ -402,9 +414,7 @@ def test_a_search_gives_up_the_trial_of_a_killed_worker_and_has_a_winner(
     assert runs_wanted(experiment, settings) == {}
     assert not list(tmp_path.iterdir())
     study = search.open_study(experiment, settings)
-    killed = subprocess.Popen(["true"])
-    killed.wait()
-    study.ask().set_user_attr("process", [socket.gethostname(), killed.pid])
+    study.ask().set_user_attr("worker", "worker-killed.lock")  # which nobody holds
     search.work(experiment, settings)
     states = [trial.state.name for trial in study.trials]
     assert states == ["FAIL", "COMPLETE", "COMPLETE"]
@@ -413,6 +423,57 @@ def test_a_search_gives_up_the_trial_of_a_killed_worker_and_has_a_winner(
     (task,) = execute.todo([experiment], settings, workers=1)
     assert task.run == winner
     assert optuna.trial.TrialState.RUNNING not in states
+
+
+def test_a_trial_runs_as_long_as_its_worker_holds_its_lock(tmp_path, tiny):
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    from experiments import search
+
+    experiment = plan.load_experiments()["best_mlpmixer"]
+    study = search.open_study(experiment, plan.Settings(output=str(tmp_path), data=str(tiny)))
+    study.ask().set_user_attr("worker", "worker.lock")
+    (trial,) = study.trials
+    code = (
+        "import sys; from filelock import FileLock\n"
+        f"with FileLock({str(tmp_path / 'worker.lock')!r}): print(flush=True); sys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe) as worker:
+        worker.stdout.readline()
+        assert search._is_alive(trial, tmp_path)
+        worker.kill()
+    assert not search._is_alive(trial, tmp_path)
+
+
+def test_a_search_needs_no_symbolic_link(tmp_path, tiny, monkeypatch):
+    """On Windows it is a privilege."""
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    from experiments import search
+
+    monkeypatch.setattr(os, "symlink", lambda *_: pytest.fail("a symbolic link"))
+    experiment = plan.load_experiments()["best_mlpmixer"]
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny))
+    assert search.open_study(experiment, settings).ask().number == 0
+
+
+def test_a_search_that_is_stopped_leaves_no_trial_running_and_tries_the_same_again(
+    small_mixers, tiny, tmp_path
+):
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    from experiments import search
+
+    experiment = plan.load_experiments()["best_mlpmixer"]
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=1, trials=1)
+    with pytest.raises(interrupt.Interrupted), interrupt.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        search.work(experiment, settings)
+    study = search.open_study(experiment, settings)
+    assert [trial.state.name for trial in study.trials] == ["FAIL"]
+    search.work(experiment, settings)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    first, second = (trial.user_attrs["changes"] for trial in study.trials)
+    assert first == second
+    assert not list(tmp_path.rglob("worker-*"))
 
 
 @pytest.mark.slow
@@ -433,9 +494,11 @@ def test_two_workers_share_a_search_and_a_killed_one_loses_its_own_trial_only(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     victim = started[0]  # it has done an epoch
-    os.kill(victim.user_attrs["process"][1], signal.SIGKILL)
-    while None in [worker.poll() for worker in workers]:  # a zombie would seem to be alive
-        time.sleep(0.01)
+    place = (tmp_path / "best_mlpmixer").resolve() / victim.user_attrs["worker"]
+    (holder,) = [w for w in workers if place in map(Path.resolve, open_files(w.pid))]
+    holder.kill()
+    for worker in workers:
+        worker.wait()
     assert sorted(worker.returncode for worker in workers) == [-signal.SIGKILL, 0]
 
     states = [trial.state for trial in study.trials]
@@ -446,6 +509,11 @@ def test_two_workers_share_a_search_and_a_killed_one_loses_its_own_trial_only(
     trials = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     best = [t.user_attrs["changes"] for t in trials if t.value == study.best_value]
     assert any(changes.items() <= winner.items() for changes in best)
+
+
+def open_files(process):
+    """Return the files that a process has open."""
+    return [path.readlink() for path in Path(f"/proc/{process}/fd").iterdir()]
 
 
 def work_in_a_process(settings):

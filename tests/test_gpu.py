@@ -9,12 +9,15 @@ import torch
 import main
 from main import evaluate, fit, setup, train
 from training.arguments import parse_args
+from training.precision import Precision, pick_precision
 from training.progress import Progress
 
 if not torch.cuda.is_available():
     pytest.skip("there is no CUDA device", allow_module_level=True)
 
 MODELS = ("mlp", "resnet18", "mlpmixer")
+HAS_TF32 = torch.cuda.get_device_capability() >= (8, 0)
+needs_tf32 = pytest.mark.skipif(not HAS_TF32, reason="the GPU is older than Ampere")
 
 
 @pytest.fixture
@@ -29,7 +32,9 @@ def run_on_gpu(small_npz, tmp_path):
     return set_up
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("tf32", marks=needs_tf32), "bfloat16", "float16"]
+)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_learns_in_every_precision(model, precision, run_on_gpu):
     run = run_on_gpu(model, "--precision", precision)
@@ -42,12 +47,36 @@ def test_every_model_learns_in_every_precision(model, precision, run_on_gpu):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_gpu_computes_what_the_cpu_does(model, run_on_gpu):
-    """Evaluation in float32 of the same weights; TF32 in convolutions explains the tolerance."""
+    """Evaluation in float32 of the same weights."""
     run = run_on_gpu(model, "--precision", "float32")
     on_gpu = evaluate(1, run.model, run.val_batches, run.args)[:2]
     run.args.device = "cpu"
     on_cpu = evaluate(1, run.model.to("cpu"), list(run.val_batches), run.args)[:2]
-    assert on_gpu == pytest.approx(on_cpu, rel=5e-3)
+    assert on_gpu == pytest.approx(on_cpu, rel=1e-4)
+
+
+@needs_tf32
+def test_tf32_rounds_the_operands_of_a_product_and_float32_does_not():
+    """One plus 2**-12 needs more than the 10 bits of TF32. For convolutions see the test before."""
+    matrix = torch.full((2048, 2048), 1 + 2.0**-12, device="cuda")
+    for name, expected in (("tf32", 1.0), ("float32", 1 + 2.0**-12)):
+        with Precision(name, "cuda").autocast():
+            product = matrix @ torch.eye(2048, device="cuda")
+        assert (product == expected).all()
+
+
+@pytest.mark.skipif(HAS_TF32, reason="the GPU has TF32")
+def test_a_gpu_without_tf32_refuses_it_in_one_line(small_run, capsys):
+    assert main.main([*small_run, "--device", "cuda", "--precision", "tf32"]) == 2
+    assert "Ampere or later" in capsys.readouterr().err
+
+
+def test_auto_measures_what_the_gpu_has():
+    chosen = pick_precision("auto", torch.device("cuda"))
+    half = {"bfloat16"} if HAS_TF32 else {"float16"}
+    if torch.cuda.get_device_capability() >= (7, 0):  # tensor cores
+        assert set(chosen.speeds) == {"float32", *half, *["tf32"] * HAS_TF32}
+        assert {str(chosen)} == half
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

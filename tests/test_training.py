@@ -23,7 +23,7 @@ from mlpmixer import MLPMixer
 from resnet18 import ResNet18
 from training.batches import Batches
 from training.data import Split, load_data
-from training.precision import PRECISIONS, Precision, pick_precision
+from training.precision import Precision, pick_precision
 from training.progress import Diverged, Progress
 from training.run import build_optimizer
 from utils import cross_entropy_loss
@@ -351,7 +351,7 @@ def test_float16_scales_the_loss_and_learns_like_float32(small_run, tmp_path, fl
 
 def test_a_gradient_that_overflows_in_float16_skips_the_step_and_halves_the_scale():
     """Brightness 1e4 times the scale 65,536 is beyond 65,504; the next images are plain ones."""
-    model, precision = small_model(), Precision(torch.float16, "cpu")
+    model, precision = small_model(), Precision("float16", "cpu")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = copy.deepcopy(model.state_dict())
     images, labels = plain_loader().dataset.tensors
@@ -387,8 +387,8 @@ def float16(monkeypatch):
     """
     scales = []
 
-    def pick(name, device):
-        precision = Precision(PRECISIONS[name], device)
+    def pick(name, device, previous=None):
+        precision = Precision(name, device)
         if scales and precision.scaler.is_enabled():
             precision.scaler = torch.amp.GradScaler("cpu", init_scale=scales[0])
         return precision

@@ -70,7 +70,7 @@ class Run:
 
     def describe(self) -> str:
         """Return two or three lines for the terminal: the model, the data, where it resumes."""
-        data, precision = self.results["data"], self.results["precision"]
+        data, precision = self.results["data"], self.precision.describe()
         lines = [
             f"{self.args.model}: {self.results['parameters']:,} parameters, {precision} on "
             f"{self.device} ({self.results['device']})",
@@ -138,6 +138,7 @@ class Run:
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "precision": str(self.precision),
             "scaler": self.precision.scaler.state_dict(),
             "random": random_state(self.device),
         }
@@ -260,6 +261,7 @@ def _first_results(run: Run, config: dict[str, Any], data: DataSet) -> dict[str,
         "seed": args.seed,
         "device": describe_device(run.device),
         "precision": str(run.precision),
+        "precision_speeds": run.precision.speeds,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -285,6 +287,8 @@ def _restore(run: Run) -> None:
     run.optimizer.load_state_dict(state["optimizer"])
     if run.scheduler is not None:
         run.scheduler.load_state_dict(state["scheduler"])
+    run.precision = pick_precision(run.args.precision, run.device, state.get("precision"))
+    run.results["precision"] = str(run.precision)
     scaler = run.precision.scaler
     if scaler.is_enabled() and state["scaler"]:
         scaler.load_state_dict(state["scaler"])
