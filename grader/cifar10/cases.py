@@ -632,7 +632,7 @@ def loss_has_the_right_gradient(trial: Trial):
 
 @case("4.1", 1.5, "utils.py", forbidden=OWN_LOSS, hint="consider very large and very small logits.")
 def loss_is_finite_for_large_logits(trial: Trial):
-    """cross_entropy_loss and its gradient are correct for logits of ±100 to ±1e37."""
+    """cross_entropy_loss is correct for logits of ±100 to ±1e37, and so is its gradient to ±1e4."""
     for scale in (1e2, 1e3, 1e4, 1e6, 1e30, 1e37):
         logits = torch.tensor([[1.0, -1, 0], [-1, 1, 0], [0, 0, 0], [1, 1, -1], [-1, -1, -1]])
         logits, labels = scale * logits.to(trial.draw(1).dtype), torch.tensor([0, 0, 0, 1, 2])
@@ -644,8 +644,9 @@ def loss_is_finite_for_large_logits(trial: Trial):
             with trial.watched():
                 loss = trial.utils.cross_entropy_loss(row, label)
             trial.record(what, loss, tolerance=1e-5, absolute=1e-6 * scale)
-        what = f"cross_entropy_loss of logits of ±{scale:g}"
-        trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
+        if scale <= 1e4:  # beyond, the gradient of torch.logsumexp is only roughly right
+            what = f"cross_entropy_loss of logits of ±{scale:g}"
+            trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
     _loss_tests(trial, "large_logits_do_not_overflow")
 
 
