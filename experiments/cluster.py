@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.execute import Clock, Outcome, Task, perform, pick_precision
+from experiments.jobs import ClusterTask, make_executor, why_failed
 from experiments.plan import Settings
-from training.cluster import ClusterTask, make_executor, why_failed
 from training.precision import Precision
 
 

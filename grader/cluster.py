@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from experiments.jobs import ClusterTask, make_executor, why_failed
 from grader.assignment import Assignment
 from grader.marks import Marks, Row, Work, grade_many
 from grader.server import Server
 from training import interrupt
-from training.cluster import ClusterTask, make_executor, why_failed
 
 
 def prefix(marks: Path) -> str:

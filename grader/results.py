@@ -138,11 +138,11 @@ def to_row(name: str, report: Report) -> dict[str, Any]:
     row |= {f"problem {problem}": score for problem, score in problem_scores(report).items()}
     for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
         row[f"{number} {case.name}"] = case.points if verdict.passed else 0
-    errors = sum(verdict.staff for verdict in report.verdicts)
+    errors = [verdict.message for verdict in report.verdicts if verdict.staff]
     return row | {
-        "staff errors": errors,
+        "staff errors": len(errors),
         "seconds": round(report.seconds, 1),
-        "notes": " ".join(report.notes),
+        "notes": " ".join(dict.fromkeys([*report.notes, *errors])),
         "not isolated": "; ".join(report.gaps),
     }
 

@@ -162,7 +162,7 @@ class Server:
                 ],
                 cwd=ROOT,
                 # Threads would not survive the fork.
-                env=os.environ | dict.fromkeys(THREADS, "1"),
+                env=os.environ | dict.fromkeys(THREADS, "1") | {"TMPDIR": self._folder},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,  # Ctrl-C ends it through this process

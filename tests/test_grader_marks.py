@@ -90,7 +90,8 @@ def test_a_row_is_valid_for_the_same_content_and_setup_only(graded_class, assign
 def test_errors_of_the_grader_are_graded_again(graded_class, assignment):
     work, rows = graded_class
     report = report_of(assignment, work.submissions[0], message=STAFF, staff=True)
-    rows.add(make_row(work.submissions[0], report, work.setup))
+    rows.add(row := make_row(work.submissions[0], report, work.setup))
+    assert row["notes"] == STAFF and int(row["staff errors"]) == len(assignment.cases)
     assert [bool(rows.find(path, work)) for path in work.submissions] == [False, True, True]
 
 
