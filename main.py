@@ -173,6 +173,8 @@ def fit(run: Run) -> dict[str, Any]:
             while run.epoch < args.epochs:
                 fit_epoch(run)
             run.model.load_state_dict(run.best)
+            if results[FINISHED] == TRAINED:  # before: the test split is read once
+                return results
             best_epoch = results["best_epoch"]
             test_loss, test_acc, _ = evaluate(
                 best_epoch, run.model, run.test_batches, args, "test", precision=run.precision

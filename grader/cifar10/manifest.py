@@ -34,6 +34,7 @@ HANDOUT = (
     "training/results.py",
     "training/run.py",
     "training/shapes.py",
+    "training/source.py",
     "training/units.py",
     "docs/assignment.md",
     "docs/devoir.md",
