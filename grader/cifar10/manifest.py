@@ -31,6 +31,7 @@ HANDOUT = (
     "training/mistakes.py",
     "training/precision.py",
     "training/progress.py",
+    "training/reload.py",
     "training/results.py",
     "training/run.py",
     "training/shapes.py",
