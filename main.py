@@ -224,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
                 fit(run)
             print(run.describe_results())
             if args.visualize or args.tensorboard:
-                print(f"figures: {', '.join(path.name for path in draw(run))}")
+                print(f"figures: {', '.join(path.stem for path in draw(run))}")
         return 0
     except interrupt.Interrupted as interruption:
         return report("main.py", f"stopped by {interruption}{_advice(run)}", interruption.status)

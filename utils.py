@@ -165,12 +165,12 @@ def generate_plots(
             line = "--" if len(keys) > 1 and key.startswith("train") else "-"
             for index, (run, marker) in enumerate(zip(runs, "osD^vPX*<>" * len(runs))):
                 values = np.asarray(run[key], dtype=float) * (100 if key.endswith("accs") else 1)
-                look = {"color": f"C{index}", "linestyle": line, "marker": marker, "markersize": 4}
-                ax.plot(range(1, len(values) + 1), values, **look)
+                epochs, style = range(1, len(values) + 1), f"C{index}{marker}{line}"
+                ax.plot(epochs, values, style, markersize=4)
         ax.set_title(f"{title} ({', '.join(sorted(sources))})" if sources else title)
         ax.set_xlabel("epoch")
         ax.set_ylabel(label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3)
         # The validation curves come last. In this form a name may begin with an underscore.
         ax.legend(ax.lines[-len(runs) :], legend_names)

@@ -642,7 +642,7 @@ def test_a_run_needs_no_terminal_no_display_no_plain_paths_and_no_folder_to_writ
         cwd=here, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(list((folder / "mes résultats").glob("*.png"))) == 4
+    assert len(list((folder / "mes résultats").glob("*.png"))) == 6
     assert list(here.iterdir()) == []
 
 

@@ -309,6 +309,7 @@ def test_every_model_runs_with_the_configuration_that_comes_with_it(model, small
     figure = {"resnet18": "conv1_kernels.png", "mlpmixer": "token_mixing_units.png"}[model]
     names = {path.name for path in (tmp_path / "é è").iterdir()}
     assert names >= {figure, "train_accs.png", "valid_losses.png", "results.json"}
+    assert (model == "mlpmixer") == ("token_mixing_pairs.pdf" in names)
     assert not [name for name in names if name.endswith(".tmp")]
 
 
@@ -321,7 +322,7 @@ def test_a_drawing_that_is_not_written_yet_does_not_spoil_the_training(
     monkeypatch.setattr(MLP, "visualize", visualize, raising=False)
     assert main.main([*small_run, "--visualize"]) == 0
     assert "the first layer is not drawn: Problem 4.5: draw the kernels" in capsys.readouterr().out
-    assert len(list((tmp_path / "run").glob("*.png"))) == 4
+    assert len(list((tmp_path / "run").glob("*.png"))) == 6
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

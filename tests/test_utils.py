@@ -524,6 +524,15 @@ def test_training_and_validation_of_a_run_share_a_panel_and_a_colour(tmp_path):
         assert [line.get_linestyle() for line in legend.get_lines()] == ["-", "-"]
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 15])
+def test_the_ticks_of_the_epochs_are_whole_numbers(epochs, tmp_path):
+    run = write_run(tmp_path / "run", epochs)
+    for ax in axes_drawn([run], ["run"], tmp_path / "figures").values():
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick in range(1, epochs + 1) for tick in ticks)
+
+
 @pytest.mark.parametrize(
     ("sources", "named"),
     [
