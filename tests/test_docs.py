@@ -371,6 +371,7 @@ OWNERS = (
 MODULES = (mlp, resnet18, mlpmixer, utils)
 HANDED_OUT = {"README.md", *manifest.SUBMITTED, *manifest.HANDOUT}
 OF_A_RUN = {RESULTS, checkpoint.BEST_MODEL, checkpoint.CHECKPOINT}
+OF_A_RUN |= {f"{name}.png" for name, _, _ in (*utils.CURVES, *utils.BOTH)}
 OF_A_RUN |= set(re.findall(r'"(\w+\.png)"', Path(units.__file__).read_text(encoding="utf-8")))
 
 
