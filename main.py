@@ -173,6 +173,8 @@ def fit(run: Run) -> dict[str, Any]:
             while run.epoch < args.epochs:
                 fit_epoch(run)
             run.model.load_state_dict(run.best)
+            if results[FINISHED] == TRAINED:  # before: the test split is read once
+                return results
             best_epoch = results["best_epoch"]
             test_loss, test_acc, _ = evaluate(
                 best_epoch, run.model, run.test_batches, args, "test", precision=run.precision
@@ -222,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
                 fit(run)
             print(run.describe_results())
             if args.visualize or args.tensorboard:
-                print(f"figures: {', '.join(path.name for path in draw(run))}")
+                print(f"figures: {', '.join(path.stem for path in draw(run))}")
         return 0
     except interrupt.Interrupted as interruption:
         return report("main.py", f"stopped by {interruption}{_advice(run)}", interruption.status)

@@ -121,6 +121,11 @@ CURVES = (
     ("train_losses", "Training loss", "cross-entropy (nats)"),
     ("valid_losses", "Validation loss", "cross-entropy (nats)"),
 )
+# And two figures of the curves whose keys end so.
+BOTH = (
+    ("accs", "Accuracy, training dashed", "accuracy (%)"),
+    ("losses", "Loss, training dashed", "cross-entropy (nats)"),
+)
 
 
 def generate_plots(
@@ -128,16 +133,18 @@ def generate_plots(
     legend_names: Sequence[str],
     save_path: str | PathLike[str],
 ) -> None:
-    """Draw the learning curves of several runs, one figure per quantity.
+    """Draw the learning curves of several runs, one figure per quantity, as PNG and as PDF.
 
     Args:
         list_of_dirs: folders of runs, each with a ``results.json``.
         legend_names: one name per run.
-        save_path: folder for train_accs.png, valid_accs.png, train_losses.png, valid_losses.png.
+        save_path: folder for train_accs.png, valid_accs.png, train_losses.png, valid_losses.png,
+            and for accs.png and losses.png, which show training and validation in one panel; made
+            if it does not exist.
 
     Raises:
         ValueError: no run, not one name per run, or a results.json without the curves.
-        FileNotFoundError: a folder has no results.json.
+        FileNotFoundError: a folder holds no run.
     """
     if len(list_of_dirs) == 0 or len(list_of_dirs) != len(legend_names):
         raise ValueError(
@@ -150,23 +157,31 @@ def generate_plots(
     sources = {source["name"] for source in data if isinstance(source, dict) and "name" in source}
     folder = Path(save_path)
     folder.mkdir(parents=True, exist_ok=True)
-    for key, title, label in CURVES:
+    for name, title, label in (*CURVES, *BOTH):
         figure = Figure(figsize=(6, 4), layout="constrained")
         ax = figure.subplots()
-        for run, marker in zip(runs, "osD^vPX*<>" * len(runs)):
-            values = np.asarray(run[key], dtype=float) * (100 if key.endswith("accs") else 1)
-            ax.plot(range(1, len(values) + 1), values, marker=marker, markersize=4)
+        keys = [key for key, _, _ in CURVES if key.endswith(name)]
+        for key in keys:
+            line = "--" if len(keys) > 1 and key.startswith("train") else "-"
+            for index, (run, marker) in enumerate(zip(runs, "osD^vPX*<>" * len(runs))):
+                values = np.asarray(run[key], dtype=float) * (100 if key.endswith("accs") else 1)
+                epochs, style = range(1, len(values) + 1), f"C{index}{marker}{line}"
+                ax.plot(epochs, values, style, markersize=4)
         ax.set_title(f"{title} ({', '.join(sorted(sources))})" if sources else title)
         ax.set_xlabel("epoch")
         ax.set_ylabel(label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.grid(alpha=0.3)
-        ax.legend(ax.lines, legend_names)  # in this form a name may begin with an underscore
-        figure.savefig(folder / f"{key}.png", dpi=150)
+        # The validation curves come last. In this form a name may begin with an underscore.
+        ax.legend(ax.lines[-len(runs) :], legend_names)
+        for suffix in ("png", "pdf"):
+            figure.savefig(folder / f"{name}.{suffix}", dpi=150)
 
 
 def _read_results(path: Path) -> dict[str, Any]:
     """Return one results.json; it must have the curves."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path.parent} holds no run: it has no {path.name}")
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

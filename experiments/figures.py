@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
 
 from experiments.groups import Groups
@@ -138,8 +138,7 @@ def draw_points(
         ax.loglog(sizes, values, **look(index), markersize=4)
         style(ax, name, x)
         ax.set_xticks(sizes, [group.label for group in groups])
-        ax.tick_params(axis="x", which="minor", bottom=False)
-        ax.tick_params(axis="y", which="both", labelsize=FONT - 1)
+        ax.xaxis.set_minor_locator(NullLocator())
     return figure
 
 

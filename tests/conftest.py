@@ -39,13 +39,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name != "test_cluster.py")
 
 
-IGNORED = ("PYTEST_", "TORCHINDUCTOR_")
+IGNORED = ("PYTEST_", "TORCHINDUCTOR_", "PYDEVD_")
 
 
 def _global_state():
     """Everything that a test could change for the next one."""
     return {
-        # Without what pytest sets, and PyTorch when its first optimizer is made.
+        # Without what pytest sets, PyTorch with its first optimizer, and an older ipykernel.
         "environment": {k: v for k, v in os.environ.items() if not k.startswith(IGNORED)},
         "folder": os.getcwd(),
         "search path": list(sys.path),

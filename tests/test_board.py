@@ -29,7 +29,7 @@ def test_tensorboard_gets_the_numbers_of_the_results_and_the_figures(small_run, 
     assert test.step == results["best_epoch"]
     assert test.value == pytest.approx(results["test_acc"], rel=1e-6)
     figures = {path.stem for path in logdir.glob("*.png")}
-    assert len(figures) == 4 and set(board.Tags()["images"]) == figures
+    assert len(figures) == 6 and set(board.Tags()["images"]) == figures
 
 
 def test_a_run_that_goes_on_shows_every_epoch_once(small_run, tmp_path):

@@ -71,6 +71,19 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_keys_that_differ(path):
         checkpoint.load_checkpoint(path, {"lr": 0.2, "model": "mlp"})
 
 
+def test_a_checkpoint_of_other_code_is_refused_with_the_files_and_both_ways_on(path):
+    """A checkpoint of an earlier version, which has no hashes, is loaded."""
+    codes = {"mlp.py": "1", "utils.py": "2"}
+    assert checkpoint.load_checkpoint(path, FINGERPRINT | {checkpoint.SOURCE: codes})["epoch"] == 1
+    checkpoint.save_checkpoint(path, {}, FINGERPRINT | {checkpoint.SOURCE: codes})
+    for other in ({"mlp.py": "3"}, {"mlp.py": "3", "utils.py": "3"}):
+        fingerprint = FINGERPRINT | {checkpoint.SOURCE: codes | other}
+        words = f"the code of {' and '.join(other)} has changed since {path} was written: "
+        with pytest.raises(ValueError, match=words) as caught:
+            checkpoint.load_checkpoint(path, fingerprint)
+        assert "(--overwrite)" in str(caught.value) and "--logdir" in str(caught.value)
+
+
 def test_json_holds_no_numbers_that_json_does_not_know(tmp_path):
     with pytest.raises(ValueError):
         files.write_json(tmp_path / "results.json", {"loss": float("nan")})

@@ -50,7 +50,10 @@ def error_of(arguments, capsys):
     ("arguments", "parts"),
     [
         ("--model resnet", ["--model", "'resnet'", "mlp", "resnet18", "mlpmixer"]),
-        ("--epoch 3", ["unrecognized arguments: --epoch 3"]),
+        ("--epoch 3", ["unrecognized arguments: --epoch 3; did you mean --epochs?"]),
+        ("--batch-size=64", ["--batch-size=64; did you mean --batch_size?"]),
+        ("--frobnicate", ["unrecognized arguments: --frobnicate\n"]),
+        ("seven", ["unrecognized arguments: seven\n"]),
         ("--epochs 0", ["--epochs", "'0'", "1 or more"]),
         ("--batch_size 12.5", ["--batch_size", "'12.5'", "whole number"]),
         ("--lr 0", ["--lr", "'0'", "above 0"]),

@@ -245,6 +245,20 @@ def test_a_file_in_the_layout_of_medmnist_keeps_its_own_validation_images(tmp_pa
     assert dataset.train.labels.tolist() == (np.arange(20) % 7).tolist()
 
 
+def test_a_file_may_name_its_classes(tmp_path):
+    """The names do not change the hash; a class without one has its number."""
+    np.savez(tmp_path / "plain.npz", **valid_arrays())
+    np.savez(tmp_path / "named.npz", **valid_arrays(class_names=np.array(["chat", "forêt"])))
+    plain, named = (load_data(str(tmp_path / f"{name}.npz")) for name in ("plain", "named"))
+    assert [plain.name_of(label) for label in (0, 1, 9)] == ["0", "1", "9"]
+    assert [named.name_of(label) for label in (0, 1, 9)] == ["chat", "forêt", "9"]
+    assert (plain.sha256, plain.num_classes) == (named.sha256, named.num_classes)
+
+
+def test_the_name_of_a_data_set_may_have_capitals():
+    assert load_data("Shapes").sha256 == load_data("shapes").sha256
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -260,6 +274,8 @@ def test_a_file_in_the_layout_of_medmnist_keeps_its_own_validation_images(tmp_pa
         ({"test_images": np.zeros((0, 32, 32, 3), np.uint8), "test_labels": np.zeros(0, int)},
          "test_images has 0 images"),
         ({"train_labels": np.array(["cat"] * 20, dtype=object)}, "not a readable .npz"),
+        ({"class_names": np.arange(10)}, r"class_names is int64 \(10,\)"),
+        ({"class_names": np.array([["cat"]])}, r"class_names is <U3 \(1, 1\)"),
     ],
 )  # fmt: skip
 def test_a_file_with_a_mistake_is_refused_with_its_name_and_the_array(tmp_path, changes, message):

@@ -371,6 +371,7 @@ OWNERS = (
 MODULES = (mlp, resnet18, mlpmixer, utils)
 HANDED_OUT = {"README.md", *manifest.SUBMITTED, *manifest.HANDOUT}
 OF_A_RUN = {RESULTS, checkpoint.BEST_MODEL, checkpoint.CHECKPOINT}
+OF_A_RUN |= {f"{name}.png" for name, _, _ in (*utils.CURVES, *utils.BOTH)}
 OF_A_RUN |= set(re.findall(r'"(\w+\.png)"', Path(units.__file__).read_text(encoding="utf-8")))
 
 
@@ -442,14 +443,14 @@ def lines_of_python(number):
     return [content for language, content in ENGLISH.blocks if language == "python"][number]
 
 
-def test_the_lines_for_the_figures_draw_four(tmp_path, monkeypatch):
+def test_the_lines_for_the_figures_draw_six(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("relu", "tanh", "sigmoid"):
         folder = tmp_path / "exps" / f"4.2_{name}"
         folder.mkdir(parents=True)
         shutil.copy(ROOT / "results" / "mlp.json", folder / "results.json")
     exec(lines_of_python(0), {})
-    assert len(list((tmp_path / "figures" / "4.2").glob("*.png"))) == 4
+    assert len(list((tmp_path / "figures" / "4.2").glob("*.png"))) == 6
 
 
 @each_model

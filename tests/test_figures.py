@@ -3,6 +3,7 @@
 import copy
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from experiments.figures import draw_kernels
+from experiments.figures import draw_kernels, draw_points
 from resnet18 import ResNet18
 from training.figures import look, tile
 from training.units import draw_pairs, order_units
@@ -233,6 +234,21 @@ def test_every_unit_is_drawn_once(units, grid, seed, scale):
 def test_35_curves_look_different():
     looks = {tuple(look(index).values()) for index in range(35)}
     assert len(looks) == 35
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 4, 8, 16, 32), (2, 4, 8), (4, 8), (16,)])
+def test_the_ticks_of_a_logarithmic_axis_are_the_values_that_were_run(sizes):
+    """Within a power of ten, matplotlib would add 3 x 10^0 and others between them."""
+
+    class Labels(list):
+        of_all = "source"
+
+    labels = Labels(SimpleNamespace(label=str(size)) for size in sizes)
+    figure = draw_points(labels, "title", [("cost", sizes), ("time", sizes)], "size")
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        texts = [tick.get_text() for tick in ax.get_xticklabels(which="both")]
+        assert texts == [str(size) for size in sizes]
 
 
 def test_the_report_shows_kernels_in_four_ways():

@@ -87,6 +87,7 @@ def test_the_command_draws_into_the_folder_of_the_run(trained, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert "images are wrong" in printed[-2] and printed[-1] == str(trained / "mistakes.png")
     assert min(matplotlib.image.imread(trained / "mistakes.png").shape[:2]) > 300
+    assert (trained / "mistakes.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_other_data_than_those_of_the_run_are_refused(trained):
@@ -97,7 +98,7 @@ def test_other_data_than_those_of_the_run_are_refused(trained):
 @pytest.mark.parametrize(
     "spoil, words",
     [
-        (lambda folder: (folder / "results.json").unlink(), "results.json"),
+        (lambda folder: (folder / "results.json").unlink(), "run holds no run: it has no results"),
         (lambda folder: (folder / "results.json").write_text("{"), "not the results.json of a run"),
         (
             lambda folder: (folder / "results.json").write_text("[]"),

@@ -24,6 +24,7 @@ kills, 200 full disks, 20 of each signal and 2,400 wrong files (ten minutes on 2
 23 resumed with another model, configuration, data
     test_another_run_than_the_one_in_the_folder_is_refused_and_the_difference_named
     test_a_checkpoint_of_a_model_whose_code_has_changed_is_refused
+    test_other_code_than_that_of_the_run_in_the_folder_is_refused_with_both_ways_on
 24 SIGTERM, SIGUSR1, Ctrl-C
     test_a_run_ended_by_a_signal_resumes_in_the_middle_of_the_epoch
     test_a_signal_before_the_training_is_one_line
@@ -641,7 +642,7 @@ def test_a_run_needs_no_terminal_no_display_no_plain_paths_and_no_folder_to_writ
         cwd=here, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(list((folder / "mes résultats").glob("*.png"))) == 4
+    assert len(list((folder / "mes résultats").glob("*.png"))) == 6
     assert list(here.iterdir()) == []
 
 

@@ -2,12 +2,14 @@
 
 import argparse
 import copy
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +24,7 @@ from mlp import MLP
 from mlpmixer import MLPMixer
 from resnet18 import ResNet18
 from training.batches import Batches
+from training.config import MODELS
 from training.data import Split, load_data
 from training.precision import Precision, pick_precision
 from training.progress import Diverged, Progress
@@ -306,6 +309,7 @@ def test_every_model_runs_with_the_configuration_that_comes_with_it(model, small
     figure = {"resnet18": "conv1_kernels.png", "mlpmixer": "token_mixing_units.png"}[model]
     names = {path.name for path in (tmp_path / "é è").iterdir()}
     assert names >= {figure, "train_accs.png", "valid_losses.png", "results.json"}
+    assert (model == "mlpmixer") == ("token_mixing_pairs.pdf" in names)
     assert not [name for name in names if name.endswith(".tmp")]
 
 
@@ -318,7 +322,7 @@ def test_a_drawing_that_is_not_written_yet_does_not_spoil_the_training(
     monkeypatch.setattr(MLP, "visualize", visualize, raising=False)
     assert main.main([*small_run, "--visualize"]) == 0
     assert "the first layer is not drawn: Problem 4.5: draw the kernels" in capsys.readouterr().out
-    assert len(list((tmp_path / "run").glob("*.png"))) == 4
+    assert len(list((tmp_path / "run").glob("*.png"))) == 6
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -454,6 +458,120 @@ def test_the_best_weights_are_written_again_if_the_run_ended_before_that(small_r
     (run.logdir / "best_model.pt").unlink()
     again = fit(run_with(small_run, "--epochs", "1", "--resume"))
     assert again["test_acc"] == results["test_acc"]
+
+
+@pytest.mark.parametrize("flag", [["--resume"], ["--resume", "auto"]])
+def test_a_finished_run_is_loaded_and_not_tested_again(small_run, flag, monkeypatch, capsys):
+    first = fit(run_with(small_run))
+    path = Path(run_with(small_run, *flag).logdir, "results.json")
+    written = path.read_bytes(), path.stat().st_mtime_ns
+
+    def refuse(batches):
+        raise AssertionError("a split is read")
+
+    monkeypatch.setattr(Batches, "__iter__", refuse)
+    capsys.readouterr()
+    assert main.main([*small_run, *flag, "--visualize"]) == 0
+    printed = capsys.readouterr().out
+    assert "trained to the end: its results are loaded" in printed
+    assert f"test accuracy of its weights {first['test_acc']:.4f}" in printed
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == written
+    assert fit(run_with(small_run, *flag)) == first
+
+
+@pytest.mark.parametrize("content", ["{", json.dumps({"train_seconds": []})])
+def test_a_finished_run_whose_results_are_lost_is_tested_again(small_run, content):
+    run = run_with(small_run)
+    first = fit(run)
+    (run.logdir / "results.json").write_text(content)
+    assert without_times(fit(run_with(small_run, "--resume"))) == without_times(first)
+
+
+@pytest.fixture
+def student(tmp_path, monkeypatch):
+    """A function that loads mlp.py or utils.py with parts replaced; main.py then uses it."""
+
+    def load(name, *changes):
+        path = tmp_path / "student" / name
+        path.parent.mkdir(exist_ok=True)
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location(f"student_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        spec.loader.exec_module(module)
+        if name == "mlp.py":
+            monkeypatch.setitem(MODELS, "mlp", module.MLP)
+        else:
+            for user in (main, training.run):
+                monkeypatch.setattr(user, "cross_entropy_loss", module.cross_entropy_loss)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("mlp.py", "linear(input, self.weight", "linear(input, -self.weight"),
+        ("utils.py", "_mean(log_normalizer - target", "2 * _mean(log_normalizer - target"),
+    ],
+)
+def test_other_code_than_that_of_the_run_in_the_folder_is_refused_with_both_ways_on(
+    small_run, tmp_path, student, capsys, name, old, new
+):
+    """The corrected sign would give the old weights another accuracy, without a training."""
+    student(name, (old, new))
+    assert main.main(small_run) == 0
+    student(name, (old, new))  # loaded again, the same
+    assert main.main([*small_run, "--resume"]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    first = json.loads(before["results.json"])
+
+    student(name)
+    capsys.readouterr()
+    assert main.main([*small_run, "--resume", "auto"]) == 2
+    assert capsys.readouterr().err == (
+        f"main.py: error: the code of {name} has changed since {tmp_path / 'run/checkpoint.pt'} "
+        "was written: replace the run (--overwrite), or choose another --logdir\n"
+    )
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    for flags in (["--overwrite"], ["--logdir", str(tmp_path / "another")]):
+        assert main.main([*small_run, *flags]) == 0
+    for folder in ("run", "another"):
+        results = json.loads((tmp_path / folder / "results.json").read_text())
+        assert results["train_losses"] != first["train_losses"]
+
+
+def test_a_drawing_that_is_written_after_the_training_costs_no_training(
+    small_run, tmp_path, student, capsys
+):
+    student("mlp.py")
+    assert main.main(small_run) == 0
+    drawing = "    def visualize(self, logdir):\n        Path(logdir, 'drawn').touch()\n\n"
+    student(
+        "mlp.py",
+        ("import math\n", "import math\nfrom pathlib import Path\n"),
+        ("    def activation_fn", f"{drawing}    def activation_fn"),
+    )
+    capsys.readouterr()
+    assert main.main([*small_run, "--resume", "--visualize"]) == 0
+    assert "its results are loaded" in capsys.readouterr().out
+    assert (tmp_path / "run" / "drawn").exists()
+
+
+def test_a_run_of_an_earlier_version_resumes_although_it_does_not_know_its_code(
+    small_run, tmp_path
+):
+    assert main.main([*small_run, "--epochs", "1"]) == 0
+    path = tmp_path / "run" / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    del content["identity"]["source_sha256"]
+    torch.save(content, path)
+    assert main.main([*small_run, "--resume"]) == 0
 
 
 def test_a_folder_with_a_run_in_it_is_not_overwritten_in_silence(small_run):

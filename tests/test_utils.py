@@ -402,6 +402,7 @@ def test_values_and_gradients_survive_a_move():
 
 
 CURVES = ("train_accs", "valid_accs", "train_losses", "valid_losses")
+BOTH = ("accs", "losses")  # training and validation in one panel
 
 
 def write_run(folder, epochs: int = 3, **changes):
@@ -422,10 +423,12 @@ def write_run(folder, epochs: int = 3, **changes):
 
 
 def pictures(folders, names, save_path) -> dict[str, np.ndarray]:
-    """Draw the curves and return the pixels of the four pictures."""
+    """Draw the curves and return the pixels of the six pictures, each of which is a PDF too."""
     assert generate_plots(folders, names, save_path) is None
-    assert sorted(path.name for path in save_path.iterdir()) == sorted(f"{c}.png" for c in CURVES)
-    drawn = {curve: plt.imread(save_path / f"{curve}.png") for curve in CURVES}
+    files = {f"{name}.{suffix}" for name in (*CURVES, *BOTH) for suffix in ("png", "pdf")}
+    assert {path.name for path in save_path.iterdir()} == files
+    assert all(path.read_bytes().startswith(b"%PDF") for path in save_path.glob("*.pdf"))
+    drawn = {name: plt.imread(save_path / f"{name}.png") for name in (*CURVES, *BOTH)}
     for picture in drawn.values():
         assert min(picture.shape[:2]) > 300
         assert len(np.unique(picture[:, :, 0])) > 10, "blank"
@@ -433,10 +436,10 @@ def pictures(folders, names, save_path) -> dict[str, np.ndarray]:
 
 
 def different(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> set[str]:
-    return {curve for curve in CURVES if not np.array_equal(first[curve], second[curve])}
+    return {name for name in first if not np.array_equal(first[name], second[name])}
 
 
-def test_four_pictures_are_written_and_no_figure_stays_open(tmp_path):
+def test_six_pictures_are_written_and_no_figure_stays_open(tmp_path):
     """Into a folder that is missing, with spaces and accents in all paths and names."""
     figures = plt.get_fignums()
     folders = [write_run(tmp_path / "été à Montréal" / name) for name in ("un", "deux")]
@@ -445,11 +448,12 @@ def test_four_pictures_are_written_and_no_figure_stays_open(tmp_path):
 
 
 def test_each_picture_draws_the_curve_of_its_name_and_replaces_an_older_one(tmp_path):
-    """Two runs that differ from a third in two curves each: enough to tell the four apart."""
+    """Runs that differ in one curve: its picture changes, and the one with both splits."""
     plain = pictures([write_run(tmp_path / "plain")], ["run"], tmp_path / "figures")
-    for changed in ({"train_accs", "valid_accs"}, {"train_accs", "train_losses"}):
-        other = write_run(tmp_path / "other", **{curve: [0.9, 0.2, 0.7] for curve in changed})
-        assert different(plain, pictures([other], ["run"], tmp_path / "figures")) == changed
+    for curve in CURVES:
+        other = write_run(tmp_path / "other", **{curve: [0.9, 0.2, 0.7]})
+        changed = different(plain, pictures([other], ["run"], tmp_path / "figures"))
+        assert changed == {curve, curve.partition("_")[2]}
 
 
 def axes_drawn(folders, names, save_path) -> dict[str, Axes]:
@@ -466,9 +470,12 @@ def axes_drawn(folders, names, save_path) -> dict[str, Axes]:
     finally:
         gc.enable()
     axes = [figure.axes[0] for figure in figures if id(figure) not in older]
-    assert len(axes) == 4
+    assert len(axes) == 6
     words = dict(
-        zip(CURVES, ("training acc", "validation acc", "training loss", "validation loss"))
+        zip(
+            (*CURVES, *BOTH),
+            ("training acc", "validation acc", "training loss", "validation loss", "acc", "loss"),
+        )
     )
     return {
         curve: next(ax for ax in axes if ax.get_title().lower().startswith(begin))
@@ -484,7 +491,7 @@ def test_axes_have_units_and_curves_have_names_markers_and_one_point_an_epoch(tm
     runs = [write_run(tmp_path / f"run {epochs}", epochs) for epochs in range(1, 13)]
     names = [run.name for run in runs]
     drawn = axes_drawn([str(run) for run in runs], names, str(tmp_path / "figures"))
-    for curve, ax in drawn.items():
+    for curve, ax in ((curve, drawn[curve]) for curve in CURVES):
         unit, scale = ("%", 100) if curve.endswith("accs") else ("nats", 1)
         assert unit in ax.get_ylabel() and ax.get_xlabel() == "epoch"
         assert [text.get_text() for text in ax.get_legend().get_texts()] == names
@@ -495,6 +502,35 @@ def test_axes_have_units_and_curves_have_names_markers_and_one_point_an_epoch(tm
             assert line.get_marker() not in ("", "None", None)
         looks = {(line.get_color(), line.get_marker()) for line in ax.lines[:10]}
         assert len(looks) == 10
+
+
+def test_training_and_validation_of_a_run_share_a_panel_and_a_colour(tmp_path):
+    """Training is dashed, as the title says; the legend names each run once."""
+    runs = [write_run(tmp_path / name, epochs) for name, epochs in (("a", 2), ("b", 4))]
+    drawn = axes_drawn(runs, ["first", "second"], tmp_path / "figures")
+    for name in BOTH:
+        ax = drawn[name]
+        assert "training dashed" in ax.get_title()
+        legend = ax.get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["first", "second"]
+        dashed, solid = (
+            [line for line in ax.lines if line.get_linestyle() == style] for style in ("--", "-")
+        )
+        for split, lines in (("train", dashed), ("valid", solid)):
+            for line, alone in zip(lines, drawn[f"{split}_{name}"].lines, strict=True):
+                assert line.get_ydata().tolist() == alone.get_ydata().tolist()
+        colours = [[line.get_color() for line in lines] for lines in (dashed, solid)]
+        assert colours[0] == colours[1] == [line.get_color() for line in legend.get_lines()]
+        assert [line.get_linestyle() for line in legend.get_lines()] == ["-", "-"]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 15])
+def test_the_ticks_of_the_epochs_are_whole_numbers(epochs, tmp_path):
+    run = write_run(tmp_path / "run", epochs)
+    for ax in axes_drawn([run], ["run"], tmp_path / "figures").values():
+        low, high = ax.get_xlim()
+        ticks = [tick for tick in ax.get_xticks() if low <= tick <= high]
+        assert ticks and all(tick in range(1, epochs + 1) for tick in ticks)
 
 
 @pytest.mark.parametrize(
@@ -557,7 +593,7 @@ def test_a_folder_without_results_is_named(tmp_path):
     folders = [write_run(tmp_path / "run"), tmp_path / "empty"]
     with pytest.raises(FileNotFoundError) as caught:
         generate_plots(folders, ["run", "empty"], tmp_path / "figures")
-    assert str(tmp_path / "empty" / "results.json") in str(caught.value)
+    assert str(caught.value) == f"{tmp_path / 'empty'} holds no run: it has no results.json"
     assert not (tmp_path / "figures").exists()
 
 

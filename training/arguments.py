@@ -5,7 +5,9 @@ are loaded, and the grader needs nothing but the parser.
 """
 
 import argparse
+import difflib
 import math
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -15,6 +17,9 @@ class Parser(argparse.ArgumentParser):
     """Reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
+        if unknown := re.match("unrecognized arguments: (-[^ =]+)", message):
+            similar = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1)
+            message += "".join(f"; did you mean {flag}?" for flag in similar)
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 

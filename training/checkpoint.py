@@ -1,8 +1,8 @@
 """The folder of a run and its checkpoints: locked by one process, checked when they are read.
 
 A checkpoint is a dictionary of plain types and tensors. It carries the fingerprint of its run
-(model configuration, data, the arguments that shape the weights), so that no run resumes from
-another's. The one before it is kept, in case a disk loses what it reported as written.
+(model configuration, data, source code, the arguments that shape the weights), so that no run
+resumes from another's. The one before it is kept, in case a disk loses what it reported as written.
 """
 
 import errno
@@ -26,6 +26,7 @@ BEST_MODEL = "best_model.pt"
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "previous_checkpoint.pt"
 RUN_FILES = (RESULTS, BEST_MODEL, CHECKPOINT, PREVIOUS)
 LOCK = ".lock"
+SOURCE = "source_sha256"  # in a fingerprint: a hash for each source file
 FORMAT = 2  # raised when a reader of older checkpoints would misunderstand newer ones
 
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
@@ -163,7 +164,7 @@ def load_checkpoint(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
     Raises:
         Damaged: the file is truncated or corrupted.
         ValueError: it is not a checkpoint of this project, or of a run with another fingerprint;
-            the message names the file, and the keys that differ.
+            the message names the file and the keys that differ, or the source files.
         OSError: it cannot be read.
     """
     buffer = io.BytesIO(path.read_bytes())
@@ -182,8 +183,15 @@ def load_checkpoint(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of the project")
     saved = content["identity"]  # the name that the first version gave the fingerprint
-    differing = [key for key in fingerprint if saved.get(key) != fingerprint[key]]
+    differing = [k for k in fingerprint if k != SOURCE and saved.get(k) != fingerprint[k]]
     if differing:
         pairs = (f"{key} is {fingerprint[key]!r}, was {saved.get(key)!r}" for key in differing)
         raise ValueError(f"{path} belongs to another run: {'; '.join(pairs)}")
+    before = saved.get(SOURCE, {})  # older checkpoints do not know their code
+    changed = [f for f, code in fingerprint.get(SOURCE, {}).items() if before.get(f, code) != code]
+    if changed:
+        raise ValueError(
+            f"the code of {' and '.join(changed)} has changed since {path} was written: "
+            "replace the run (--overwrite), or choose another --logdir"
+        )
     return content["state"]

@@ -57,7 +57,7 @@ class DataSet:
         name: for titles and results.
         train, val, test: disjoint splits.
         num_classes: labels are smaller than this.
-        class_names: of the labels, in their order; empty for an ``.npz`` file, which has none.
+        class_names: of the labels, in their order; empty for an ``.npz`` file without them.
         sha256: of all images and labels; two sets with the same one are the same.
         split: in words, how train and val were separated.
     """
@@ -80,23 +80,24 @@ def load_data(source: str, data_dir: str | Path = "data") -> DataSet:
     """Load a data set.
 
     Args:
-        source: "cifar10", "shapes" or the path of an ``.npz`` file.
+        source: "cifar10", "shapes", in upper or lower case, or the path of an ``.npz`` file.
         data_dir: folder into which CIFAR-10 is downloaded.
 
     Raises:
         ValueError: unknown source, or a file whose content is not what it should be.
         OSError: a file that cannot be read, or CIFAR-10 that cannot be downloaded.
     """
-    if source == "cifar10":
+    if source.lower() == "cifar10":
         return _data_set("CIFAR-10", read_cifar10(Path(data_dir)), 10, CIFAR10_CLASSES)
-    if source == "shapes":
+    if source.lower() == "shapes":
         return _data_set("shapes", draw_shapes(), 10, SHAPES)
     if source.endswith(".npz"):
         arrays = read_npz(Path(source))
+        class_names = tuple(arrays.pop("class_names", np.array([])).tolist())
         num_classes = 1 + max(
             int(labels.max()) for name, labels in arrays.items() if name.endswith("labels")
         )
-        return _data_set(Path(source).stem, arrays, num_classes)
+        return _data_set(Path(source).stem, arrays, num_classes, class_names)
     raise ValueError(f"{source!r} is no data set; choose cifar10, shapes or the path of an .npz")
 
 
@@ -174,7 +175,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     """Read an ``.npz`` file in the layout of MedMNIST (source 2) and check it.
 
     It holds train_images (N, S, S, 3) uint8, train_labels (N,) or (N, 1), test_images and
-    test_labels, and may hold val_images and val_labels.
+    test_labels, and may hold val_images and val_labels, and class_names (K,), strings.
 
     Returns:
         The arrays by name, labels (N,).
@@ -188,7 +189,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise ValueError("it holds a single array, as an .npy file does")
-            arrays = {name: archive[name] for name in archive.files if name in _ARRAYS}
+            known = (*_ARRAYS, "class_names")
+            arrays = {name: archive[name] for name in archive.files if name in known}
         except Exception as error:  # NumPy raises all kinds for damaged bytes, also OSError
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{path} is not a readable .npz file: {first_line}") from error
@@ -199,6 +201,11 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     for part in ("train", "val", "test"):
         if f"{part}_images" in arrays:
             arrays[f"{part}_labels"] = _check_part(path, part, arrays)
+    names = arrays.get("class_names", np.array([""]))
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise ValueError(
+            f"{path}: class_names is {names.dtype} {names.shape}; it must be strings, (K,)"
+        )
     return arrays
 
 

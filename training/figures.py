@@ -4,6 +4,7 @@ A figure is ``WIDTH`` inches wide, the text width of the report, so that font si
 paper. Units are inches and points.
 """
 
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -31,7 +32,7 @@ def style(ax: Axes, title: str = "", x: str = "", y: str = "") -> None:
     ax.set_title(title, fontsize=FONT)
     ax.set_xlabel(x, fontsize=FONT)
     ax.set_ylabel(y, fontsize=FONT)
-    ax.tick_params(labelsize=FONT - 1)
+    ax.tick_params(which="both", labelsize=FONT - 1)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
 
@@ -64,6 +65,12 @@ def tile(maps: np.ndarray, columns: int, gap: float = np.nan, width: int = 1) ->
         top, left = index // columns * step_down, index % columns * step_right
         sheet[top : top + height, left : left + breadth] = values
     return sheet
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, and as PDF beside it."""
+    for suffix in (".png", ".pdf"):
+        figure.savefig(path.with_suffix(suffix), dpi=200)
 
 
 def show_signed(figure: Figure, ax: Axes, sheet: np.ndarray, name: str) -> None:

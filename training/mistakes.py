@@ -24,6 +24,7 @@ from training.checkpoint import BEST_MODEL
 from training.config import MODELS, build_model
 from training.data import DataSet, Split, load_data
 from training.device import pick_device
+from training.figures import save
 from training.results import RESULTS, read_results
 
 
@@ -150,6 +151,8 @@ def describe_mistakes(mistakes: Mistakes, name_of: Callable[[int], str]) -> str:
 def save_mistakes(logdir: str | Path, data: DataSet, device: str = "auto") -> tuple[Path, str]:
     """Draw the mistakes of a run on the validation split into ``mistakes.png`` in its folder.
 
+    A PDF is written beside it.
+
     Args:
         logdir: folder of a run.
         data: what the run was trained on.
@@ -168,7 +171,7 @@ def save_mistakes(logdir: str | Path, data: DataSet, device: str = "auto") -> tu
     mistakes = find_mistakes(model, data.val, pick_device(device))
     title = f"Mistakes of {results['model']} on the validation images of {data.name}"
     path = Path(logdir) / "mistakes.png"
-    draw_mistakes(mistakes, data.name_of, title).savefig(path, dpi=150)
+    save(draw_mistakes(mistakes, data.name_of, title), path)
     return path, describe_mistakes(mistakes, data.name_of)
 
 

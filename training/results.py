@@ -20,9 +20,11 @@ def read_results(logdir: str | Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the file is damaged, or not that of a run.
-        OSError: it cannot be read.
+        OSError: it cannot be read; there is none.
     """
     path = Path(logdir) / RESULTS
+    if not path.exists():
+        raise FileNotFoundError(f"{logdir} holds no run: it has no {RESULTS}")
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

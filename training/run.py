@@ -1,7 +1,9 @@
 """A run: everything that it needs, built from its arguments, and its state, saved and restored."""
 
 import argparse
+import contextlib
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from training.device import describe_device, pick_device, random_state, set_rand
 from training.files import save, write_json
 from training.precision import Precision, pick_precision
 from training.progress import Progress
-from training.results import FINISHED, HISTORY, RESULTS
-from utils import seed_experiment
+from training.results import FINISHED, HISTORY, RESULTS, TRAINED, read_results
+from training.source import hash_source
+from utils import cross_entropy_loss, seed_experiment
 
 # Arguments that may change when a run resumes: they do not affect the weights, or they name
 # something (a file, a device) that is compared by its content or may differ.
@@ -73,11 +76,13 @@ class Run:
         data, precision = self.results["data"], self.precision.describe()
         lines = [
             f"{self.args.model}: {self.results['parameters']:,} parameters, {precision} on "
-            f"{self.device} ({self.results['device']})",
+            f"{self.results['args']['device']} ({self.results['device']})",
             f"{data['name']}: {data['train_images']:,} images train, "
             f"{data['valid_images']:,} validate, {data['test_images']:,} test",
         ]
-        if self.epoch > 0 or self.progress.steps > 0:
+        if self.results[FINISHED] == TRAINED:
+            lines.append("it is trained to the end: its results are loaded, not measured again")
+        elif self.epoch > 0 or self.progress.steps > 0:
             steps = f" and {self.progress.steps} steps" if self.progress.steps > 0 else ""
             lines.append(f"resuming after epoch {self.epoch}{steps}")
         return "\n".join(lines)
@@ -197,7 +202,7 @@ def setup(args: argparse.Namespace, network: type[nn.Module] | None = None) -> R
         test_batches=Batches(data.test.to(device), args.batch_size),
         optimizer=optimizer,
         scheduler=build_scheduler(optimizer, args, steps=args.epochs * len(train_batches)),
-        fingerprint=_fingerprint(args, config, data),
+        fingerprint=_fingerprint(args, config, data, network),
     )
     run.results = _first_results(run, config, data)
     run.lock, resumes = checkpoint.open_folder(run.logdir, args.resume, args.overwrite)
@@ -228,12 +233,21 @@ def _check_fit(
         )
 
 
-def _fingerprint(args: argparse.Namespace, config: dict[str, Any], data: DataSet) -> dict[str, Any]:
+def _fingerprint(
+    args: argparse.Namespace,
+    config: dict[str, Any],
+    data: DataSet,
+    network: Callable[..., nn.Module],
+) -> dict[str, Any]:
     """Return everything that the weights depend on."""
     shaping = {key: value for key, value in vars(args).items() if key not in FREE_ARGUMENTS}
     if args.scheduler != "constant":
         shaping["epochs"] = args.epochs  # the schedule depends on where it ends
-    return shaping | {"model_config": config, "data_sha256": data.sha256}
+    return shaping | {
+        "model_config": config,
+        "data_sha256": data.sha256,
+        checkpoint.SOURCE: hash_source(network, cross_entropy_loss),
+    }
 
 
 def _first_results(run: Run, config: dict[str, Any], data: DataSet) -> dict[str, Any]:
@@ -299,7 +313,20 @@ def _restore(run: Run) -> None:
     run.results.update(state["history"])
     if run.epoch > 0:
         save(run.logdir / checkpoint.BEST_MODEL, run.best)
-        run.save_results()
+        if (finished := _finished_results(run)) is not None:
+            run.results = finished
+        else:
+            run.save_results()
+
+
+def _finished_results(run: Run) -> dict[str, Any] | None:
+    """Return the results in the folder of a run if it needs no more training, else None."""
+    with contextlib.suppress(OSError, ValueError):  # missing or damaged
+        results = read_results(run.logdir)
+        same = all(results.get(key) == run.results[key] for key in HISTORY)
+        if same and run.epoch == run.args.epochs and results.get(FINISHED) == TRAINED:
+            return results
+    return None
 
 
 def build_optimizer(model: nn.Module, args: argparse.Namespace, device: torch.device) -> Optimizer:

@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.figures import WIDTH, new_figure, show_signed, tile
+from training.figures import WIDTH, new_figure, save, show_signed, tile
 
 PAIRS = 8  # per row
 
 
 def draw_pairs(model: nn.Module, logdir: str | PathLike[str], trained_on: str) -> Path:
     """Draw the units of the first block and return the path, ``logdir/token_mixing_pairs.png``.
+
+    A PDF is written beside it.
 
     Args:
         model: an ``MLPMixer``.
@@ -44,7 +46,7 @@ def draw_pairs(model: nn.Module, logdir: str | PathLike[str], trained_on: str) -
     show_signed(figure, figure.subplots(), sheet, "")
     path = Path(logdir) / "token_mixing_pairs.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200)
+    save(figure, path)
     return path
 
 
