@@ -169,6 +169,8 @@ class Trial:
             raise Wrong(f"{what} is {_in_words(value)}; expected a tensor")
         if value.dtype not in (torch.float32, torch.float64):
             raise Wrong(f"{what} is a tensor of {value.dtype}; expected {torch.float32}")
+        if self._forbidden and (name := forbidden.in_graph(value, self._forbidden)):
+            raise Wrong(f"{what} comes from {name}; {forbidden.EXPECTED}")
         numbers = value.detach().cpu().numpy()
         self._add(what, numbers, kind="close", tolerance=tolerance, absolute=absolute)
 

@@ -3,6 +3,7 @@
 The operations run in this process: a watch leaves nothing behind.
 """
 
+import sys
 import threading
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from grader.cifar10.cases import OWN_LINEAR, OWN_LOSS
 from grader.forbidden import Forbidden, find, in_graph, watch
+
+from grading import SOLUTION, edit
 
 LOGITS = torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 3.0]], requires_grad=True)
 LABELS = torch.tensor([1, 0])
@@ -230,3 +233,57 @@ def test_each_statement_is_visited_once(search, monkeypatch):
     lambdas = "".join(f"    f{i} = lambda x: f{i + 1}(x)\n" for i in range(300))
     search("if True:\n" + lambdas + LOSS + "f0(logits)")
     assert len(visits) == 301
+
+
+# ------------------------------------------------------------------------------ graded
+
+HIDDEN = {
+    "a thread": (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "def cross_entropy_loss(logits, labels):\n"
+        "    with ThreadPoolExecutor(1) as pool:\n"
+        '        return pool.submit(getattr(F, "cross_" + "entropy"), logits, labels).result()'
+    ),
+    "a tensor that computes later": (
+        "def cross_entropy_loss(logits, labels):\n"
+        "    class Later(torch.Tensor):\n"
+        "        pass\n"
+        '    name = "nll_" + "loss"\n'
+        "    return getattr(F, name)(F.log_softmax(logits, 1), labels).as_subclass(Later)"
+    ),
+    "a part of another file": (
+        "import mlp\n"
+        "def cross_entropy_loss(logits, labels):\n"
+        '    return vars(mlp)["kept"](logits, F.one_hot(labels, logits.shape[1]).to(logits))'
+    ),
+    "modes disabled": (
+        "from torch.utils._python_dispatch import _disable_current_modes\n"
+        "def cross_entropy_loss(logits, labels):\n"
+        "    with _disable_current_modes():\n"
+        '        return getattr(torch.ops.aten, "cross_entropy" + "_loss")(logits, labels)'
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
+@pytest.mark.parametrize("how", HIDDEN)
+def test_a_hidden_use_of_torchs_own_loss_scores_nothing(how, spoilt):
+    text = edit(SOLUTION["utils.py"], ("def cross_entropy_loss(", "def former("))
+    kept = 'import torch\nkept = getattr(torch.nn.functional, "cross_" + "entropy")\n'
+    files = {"mlp.py": SOLUTION["mlp.py"] + kept}
+    message = spoilt(
+        "utils.py", f"{text}\n{HEAD}{HIDDEN[how]}\n", "loss_has_the_right_gradient", files=files
+    )
+    assert message.startswith("utils.py, line ") and message.endswith("; expected your own code")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
+def test_torchs_own_functions_elsewhere_cost_nothing(graded):
+    unrelated = (
+        f"{HEAD}layer = nn.Linear(2, 2)\n"
+        "history = F.cross_entropy(torch.ones(2, 2), torch.ones(2).long())\n"
+    )
+    unrelated += "def unrelated(x, y):\n    return nn.CrossEntropyLoss()(layer(x), y)\n"
+    cases = {"loss_has_the_right_gradient", "linear_is_the_affine_map"}
+    files = {name: f"{SOLUTION[name]}\n{unrelated}" for name in ("utils.py", "mlp.py")}
+    assert graded(files, *cases).passed == cases

@@ -9,6 +9,8 @@ import py_compile
 import re
 import sys
 from contextlib import suppress
+import tempfile
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -76,14 +78,20 @@ def test_code_that_never_returns_costs_its_own_points_only(end, spoilt):
         assert re.search(r"mlp.py(, line \d+)?,? in forward", message), message
 
 
-def test_an_endless_loop_at_import_is_stopped(spoilt):
-    message = spoilt("mlp.py", at_import(LOOP), **SHORT)
-    assert STOPPED in message and re.search(r"\(mlp.py(, line [1-5])? in <mod", message), message
+def test_an_endless_loop_at_import_is_left_out(spoilt):
+    assert spoilt("mlp.py", at_import(LOOP), passes=True, **SHORT) == ""
+
+
+def test_an_endless_loop_in_a_definition_is_stopped(spoilt):
+    inside = "class A:\n" + textwrap.indent(LOOP, "    ")
+    message = spoilt("mlp.py", at_import(inside), **SHORT)
+    assert STOPPED in message and re.search(r"\(mlp.py(, line [2-6])? in A", message), message
 
 
 @SLOW
 def test_a_loop_in_every_file_keeps_the_total(graded):
-    result = graded({name: at_import(LOOP, name) for name in SOLUTION}, cpu=1, wall=2.0)
+    inside = "class A:\n" + textwrap.indent(LOOP, "    ")
+    result = graded({name: at_import(inside, name) for name in SOLUTION}, cpu=1, wall=2.0)
     assert is_whole(result.results) and result.score == 0
 
 
