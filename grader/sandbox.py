@@ -52,8 +52,8 @@ CAP_DAC_READ_SEARCH, CAPABILITY_VERSION_3 = 2, 0x20080522
 # From linux/filter.h, linux/seccomp.h and linux/audit.h for ``_refuse_calls``.
 BPF_LOAD, BPF_JUMP_IF_EQUAL, BPF_JUMP_IF_LARGER, BPF_RETURN = 0x20, 0x15, 0x25, 0x06
 SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
-# Calls that nothing on the sheets needs and that reach beyond a run, by machine, after the number of
-# the architecture: socket, shmget, semget, msgget, mq_open, add_key, request_key, keyctl,
+# Calls that nothing on the sheets needs and that reach beyond a run, by machine, after the number
+# of the architecture: socket, shmget, semget, msgget, mq_open, add_key, request_key, keyctl,
 # io_uring_setup. Pairs of connected sockets are another call.
 REFUSED_CALLS = {
     "x86_64": (0xC000003E, 41, 29, 64, 68, 240, 248, 249, 250, 425),
