@@ -1,6 +1,7 @@
 """Grades submissions for the tests.
 
-As a program, with requests as its argument, it grades as another user or with another Python.
+As a program, with a file of requests as its argument, it grades as another user or with another
+Python.
 """
 
 import atexit
@@ -12,6 +13,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -164,8 +166,7 @@ def grade_folder(
     server = server or server_of(name)
     assignment = _choose(name, cases)
     limits = engine.CASE_LIMITS, engine.IMPORT_LIMITS
-    engine.CASE_LIMITS = replace(engine.CASE_LIMITS, cpu=cpu, wall=wall)
-    engine.IMPORT_LIMITS = replace(engine.IMPORT_LIMITS, cpu=min(cpu, 10), wall=min(wall, 30.0))
+    set_limits(cpu, wall)
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "results.json")
@@ -190,6 +191,12 @@ def grade_folder(
             }
     finally:
         engine.CASE_LIMITS, engine.IMPORT_LIMITS = limits
+
+
+def set_limits(cpu: int = 20, wall: float = 60.0) -> None:
+    """Set the limits of all gradings of this process."""
+    engine.CASE_LIMITS = replace(engine.CASE_LIMITS, cpu=cpu, wall=wall)
+    engine.IMPORT_LIMITS = replace(engine.IMPORT_LIMITS, cpu=min(cpu, 10), wall=min(wall, 30.0))
 
 
 def _choose(name: str, cases: Sequence[str]) -> Any:
@@ -288,7 +295,7 @@ def read(answer: Mapping[str, Any]) -> Graded:
         assert bool(message) != verdict["passed"], name
         # Nothing of the grader's own stack, of its folders or of the terminal's codes.
         assert "Traceback" not in message and "\x1b" not in message
-        assert "/tmp/" not in message or verdict["staff"]
+        assert "/tmp/grader-" not in message or verdict["staff"]
         assert "trial.py" not in message and "engine.py" not in message, message
         assert len(message) <= 1000
     for line in answer["table"].splitlines():
@@ -330,4 +337,7 @@ def make_spoilt(graded: Callable[..., Graded]) -> Callable[..., str]:
 
 
 if __name__ == "__main__":  # with the project's folder in PYTHONPATH
-    print(json.dumps([grade_folder(**request) for request in json.loads(sys.argv[1])]))
+    requests = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    set_limits(**{key: requests[0][key] for key in ("cpu", "wall") if key in requests[0]})
+    with ThreadPoolExecutor(2) as pool:
+        print(json.dumps(list(pool.map(lambda request: grade_folder(**request), requests))))

@@ -107,8 +107,9 @@ def grade_apart(python, prefix, folder, expected, submissions, **options):
         for path in (own, *own.iterdir()):
             os.chown(path, 1234, 1234)
     line, environment = command(python, prefix)
+    (folder / "requests.json").write_text(json.dumps(requests))
     run = subprocess.run(
-        [*line, json.dumps(requests)], env=environment, cwd="/", capture_output=True, text=True
+        [*line, folder / "requests.json"], env=environment, cwd="/", capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
     return [read(answer) for answer in json.loads(run.stdout)]

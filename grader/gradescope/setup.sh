@@ -14,4 +14,7 @@ python3 -m venv "$venv"
 "$venv/bin/pip" install --no-cache-dir --no-deps --extra-index-url https://download.pytorch.org/whl/cpu \
     torchvision==0.28.0+cpu || echo "torchvision is not available"
 chmod -R go-rwx "$here"
+# The grader clears what students' code leaves in /tmp and its like; it must not write elsewhere.
+find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -name tmp \) -prune -o \
+    -type d -perm -0002 -exec chmod o-w {} +
 "$venv/bin/python" -c "import torch, numpy; print('torch', torch.__version__, 'numpy', numpy.__version__)"
