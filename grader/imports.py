@@ -455,7 +455,7 @@ def _guarded(tree: ast.Module) -> set[int]:
         for handler in node.handlers:
             kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
             if not CATCHES_IMPORTS.isdisjoint(getattr(k, "id", "Exception") for k in kinds):
-                inner = statements(getattr(node, "body", []))
+                inner = statements(node.body)
                 lines |= {s.lineno for s in inner if isinstance(s, ast.Import | ast.ImportFrom)}
     return lines
 

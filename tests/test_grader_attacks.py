@@ -8,9 +8,8 @@ import os
 import py_compile
 import re
 import sys
-from contextlib import suppress
-import tempfile
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
