@@ -192,6 +192,9 @@ class Trial:
         """Record the names and shapes of all registered parameters."""
         if not isinstance(module, nn.Module):
             raise Wrong(f"{what} is {_in_words(module)}; expected an nn.Module")
+        for kind in {kind for part in module.modules() for kind in type(part).__mro__}:
+            if kind.__module__.partition(".")[0] == "torchvision":
+                raise Wrong(f"{what} uses torchvision's {kind.__name__}; expected your own code")
         names = [f"{name} {tuple(p.shape)}" for name, p in module.named_parameters()]
         self._add(what, np.array("\n".join(sorted(names))), kind="parameters")
 

@@ -106,7 +106,7 @@ def _own_linear(trial: Trial, in_features: int, out_features: int) -> nn.Module:
 @case("1.2", 0.75, "mlp.py", public=True, stand_ins=("Linear",))
 def hidden_layers_chain_the_sizes(trial: Trial):
     """MLP has an nn.ModuleList of hidden layers and an output layer, of the correct sizes."""
-    for arguments in ((48, [8, 6], 4), (12, [5, 5, 5, 7], 13)):
+    for arguments in ((48, [8, 6], 4), (12, [5, 5, 5, 7, 6, 6, 8], 13)):
         model = trial.mlp.MLP(*arguments)
         what = _call("MLP", *arguments)
         trial.record_parameters(what, model)
@@ -168,7 +168,7 @@ def mlp_computes_its_logits(trial: Trial):
     """MLP returns the correct logits and gradients, with each activation."""
     calls = [
         (48, hidden, 4, activation)
-        for hidden in ([8, 6], [7, 9, 5], [6, 6, 6, 6])
+        for hidden in ([8, 6], [7, 9, 5], [6, 6, 6, 6, 6, 6])
         for activation in ("relu", "tanh", "sigmoid")
     ]
     for what, model, _ in _build_all(trial, "mlp.MLP", *calls):
