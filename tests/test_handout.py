@@ -31,7 +31,14 @@ GIVEN_FUNCTIONS = {
         "_check_positive",
         "_check_probability",
     },
-    "utils.py": {"seed_experiment", "to_device", "generate_plots", "_read_results"},
+    "utils.py": {
+        "compute_accuracy",
+        "seed_experiment",
+        "to_device",
+        "generate_plots",
+        "_read_results",
+        "_check_logits_and_labels",
+    },
 }
 
 # The lines that stay in the constructors to fill in: they have no argument to find. No other line

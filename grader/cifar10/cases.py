@@ -118,7 +118,9 @@ def hidden_layers_chain_the_sizes(trial: Trial):
             kind = "Linear" if isinstance(layer, trial.mlp.Linear) else type(layer)
             trial.record_text(f"The class of layer {number} of {what}", str(kind))
     trial.run_tests(
-        TESTS, "TestMLP.test_layers_have_the_right_shapes", "TestMLP.test_number_of_parameters"
+        TESTS,
+        "TestMLPLayers.test_layers_have_the_right_shapes",
+        "TestMLP.test_number_of_parameters",
     )
 
 
@@ -144,8 +146,8 @@ def new_mlp_is_glorot_normal(trial: Trial):
     trial.record_settings("mlp")
     trial.run_tests(
         TESTS,
-        "TestMLP.test_a_new_network_is_initialised",
-        "TestMLP.test_initialize_linear_layer_overwrites",
+        "TestMLPLayers.test_a_new_network_is_initialised",
+        "TestMLPLayers.test_initialize_linear_layer_overwrites",
     )
 
 
