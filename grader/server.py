@@ -161,8 +161,8 @@ class Server:
                     *(self._name, str(other.fileno()), self._folder),
                 ],
                 cwd=ROOT,
-                # Threads would not survive the fork.
-                env=os.environ | dict.fromkeys(THREADS, "1"),
+                # Threads would not survive the fork; packages write into TMPDIR at import.
+                env=os.environ | dict.fromkeys(THREADS, "1") | {"TMPDIR": self._folder},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,  # Ctrl-C ends it through this process
