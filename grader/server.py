@@ -161,7 +161,7 @@ class Server:
                     *(self._name, str(other.fileno()), self._folder),
                 ],
                 cwd=ROOT,
-                # Threads would not survive the fork.
+                # Threads would not survive the fork; packages write into TMPDIR at import.
                 env=os.environ | dict.fromkeys(THREADS, "1") | {"TMPDIR": self._folder},
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],

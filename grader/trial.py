@@ -276,29 +276,31 @@ class Trial:
     def probe(self, what: str, part: Any, *inputs: Tensor, seed: int = 0) -> None:
         """Record all that calls of a part show, and what they leave behind.
 
-        The part is called four times with the same inputs: with gradients; with gradients that
-        are 10,000 times as large and another random seed; without gradients; and with the signs of
-        all parameters reversed. Outputs, gradients, buffers, the arguments, the random state and
-        global settings are recorded.
+        The part is called four times with the same inputs: without gradients; with the signs of all
+        parameters reversed; with gradients; and with gradients that are 10,000 times as large and
+        another random seed. Outputs, gradients, buffers, the arguments, the random state and global
+        settings are recorded.
         """
         before = [tensor.clone() for tensor in inputs]
-        self._settle(0)
-        self.differentiate(what, part, *inputs, seed=seed)
-        first = _next_random_numbers()
-        self._settle(1)
-        self.differentiate(f"{what}, called again", part, *inputs, seed=seed, scale=1e4)
-        second = _next_random_numbers()
-        self._record_seeding(what, first, second)
-        with torch.no_grad(), self.watched():
-            first_output = part(*inputs)
+        with torch.no_grad():
+            with self.watched():
+                output = part(*inputs)
+            for number, (tensor, copy) in enumerate(zip(inputs, before), start=1):
+                same = "unchanged" if torch.equal(tensor, copy) else "changed in place"
+                self.record_text(f"{what}: argument {number} after the call", same)
+            self.record(f"{what}, without gradients", output)
             _negate(part)
-            output = part(*inputs)
+            with self.watched():
+                output = part(*inputs)
             _negate(part)
-        self.record(f"{what}, without gradients", first_output)
-        self.record(f"{what}, called again with the signs of all parameters reversed", output)
-        for number, (tensor, copy) in enumerate(zip(inputs, before), start=1):
-            same = "unchanged" if torch.equal(tensor, copy) else "changed in place"
-            self.record_text(f"{what}: argument {number} after the call", same)
+            self.record(f"{what}, called again with the signs of all parameters reversed", output)
+        afterwards = []
+        for number, (words, scale) in enumerate((("", 1.0), (", called again", 1e4))):
+            self._settle(number)
+            copies = [tensor.clone() for tensor in before]
+            self.differentiate(f"{what}{words}", part, *copies, seed=seed, scale=scale)
+            afterwards.append(_next_random_numbers())
+        self._record_seeding(what, *afterwards)
         self.record_buffers(what, part)
         self._record_settings(what)
 

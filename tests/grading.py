@@ -33,7 +33,7 @@ QUICK = {
     "mlp.py": "linear_is_the_affine_map",
     "resnet18.py": "block_adds_its_input",
     "mlpmixer.py": "mlp_of_the_mixer_is_two_layers",
-    "utils.py": "accuracy_is_a_fraction",
+    "utils.py": "loss_has_the_right_gradient",
 }
 WRONG = "return right + 1"  # for in_forward
 # Attacks on the grader's own process.
