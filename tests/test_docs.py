@@ -389,7 +389,7 @@ NAMES = arguments_and_keys()
 
 def exists(span):
     """Return whether what stands in backticks is something that students have."""
-    if span.startswith("python ") or span == "...":
+    if span.startswith(("python ", "from ")) or span == "...":
         return True
     if span.startswith("--"):
         flag, *value = span.split()

@@ -146,28 +146,114 @@ def lines_of(source, function):
 # ------------------------------------------------------------------------------ what students see
 
 
-def test_in_the_handout_every_test_fails_with_the_message_of_its_own_problem(handout):
-    output = run(handout, "test.py").stderr
-    tests = {
-        node.name: re.findall(r"\d\.\d", ast.get_docstring(node))
-        for node in ast.parse((ROOT / "test.py").read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name.startswith("Test")
-    }
-    reports = re.findall(r"^ERROR: (\w+)\.test_\w+\n(.*?)(?=^=====|\Z)", output, re.M | re.S)
-    assert f"\nRan {len(reports)} tests in " in output
-    assert reports and output.endswith(f"\nFAILED (errors={len(reports)})\n")
-    for test, report in reports:
-        problem = re.search(r"^NotImplementedError: Problem (\d\.\d): \w.*$", report, re.M)
-        assert problem and problem[1] in tests[test], f"{test}: {report}"
+def summary(output):
+    """Return the last lines of test.py: the tests passed and the tests run of each problem."""
+    lines = re.findall(r"^(\d\.\d): (\d+) of (\d+) tests pass$", output, re.M)
+    assert output.endswith("\n".join(f"{p}: {a} of {b} tests pass" for p, a, b in lines) + "\n")
+    return {problem: (int(passed), int(number)) for problem, passed, number in lines}
+
+
+def reports(output):
+    """Return the causes that test.py names: the first test, the other tests, the text."""
+    found = re.findall(r"^(Test\w+\.\w+)(?: and (\d+) more)?\n((?: +\S.*\n)+)", output, re.M)
+    assert max(map(len, output.split("\n"))) < 80
+    return [(test, int(more or 0), " ".join(text.split())) for test, more, text in found]
+
+
+def test_in_the_handout_each_problem_has_one_message_in_their_order(handout):
+    ended = run(handout, "test.py")
+    assert (ended.returncode, ended.stderr) == (1, "")
+    passed = summary(ended.stdout)
+    assert list(passed) == sorted({problem for problem, _ in blanked() if not problem > "4.1"})
+    assert {number for number, _ in passed.values()} == {0}
+    causes = reports(ended.stdout)
+    assert sum(1 + more for _, more, _ in causes) == sum(number for _, number in passed.values())
+    problems = [
+        re.search(r"NotImplementedError: Problem (\d\.\d): \w", text)[1] for *_, text in causes
+    ]
+    # The tests of 1.3 need the layers of 1.2; those of 3.2 need three constructors.
+    assert problems == ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2", "3.2", "3.2", "4.1"]
+
+
+def blanked():
+    return [(entry[0], name) for part in manifest.BLANKS.values() for name, entry in part.items()]
+
+
+@pytest.fixture
+def solution(tmp_path):
+    """The tests and the four files of the solution."""
+    for name in ("test.py", *manifest.SUBMITTED):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def change(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_with_the_four_files_of_the_solution_every_test_passes(handout, tmp_path):
-    shutil.copytree(handout, tmp_path / "cifar10")
-    for name in manifest.SUBMITTED:
-        shutil.copy(ROOT / name, tmp_path / "cifar10")
-    output = run(tmp_path / "cifar10", "test.py").stderr
-    assert re.search(r"^Ran \d+ tests in .*\n\nOK$", output, re.M), output
+def test_with_the_four_files_of_the_solution_every_test_passes(solution):
+    ended = run(solution, "test.py")
+    assert ended.returncode == 0 and reports(ended.stdout) == []
+    assert all(passed == number > 0 for passed, number in summary(ended.stdout).values())
+
+
+def test_each_file_with_a_fault_has_a_message_that_names_it(solution):
+    change(solution / "mlp.py", "input, self.weight, self.bias", "input, self.weight.T, self.bias")
+    change(solution / "resnet18.py", "stride=stride, padding=1", "stride=stride, padding=...")
+    change(solution / "mlpmixer.py", "self.head = nn.Linear(", "self.head = nn.Linear((")
+    (solution / "utils.py").unlink()
+    lines = (solution / "resnet18.py").read_text(encoding="utf-8").split("\n")
+    number = 1 + next(i for i, line in enumerate(lines) if "padding=..." in line)
+
+    names = "TestLinear", "TestMLP", "TestBasicBlock", "TestPatchEmbed", "TestCrossEntropyLoss"
+    ended = run(solution, "test.py", *reversed(names))
+    assert ended.returncode == 1
+    linear, block, mixer, loss = reports(ended.stdout)
+    assert linear[0] == "TestLinear.test_linear_equals_the_layer_of_torch" and linear[1] > 2
+    assert re.search(r"mlp\.py, line \d+, in forward: return nn.* RuntimeError: ", linear[2])
+    assert "torch/" not in ended.stdout
+    assert block[2].endswith(f"A `...` is left in resnet18.py, line {number}")
+    assert "mlpmixer.py cannot be imported:" in mixer[2] and "SyntaxError: " in mixer[2]
+    assert loss[2].endswith("utils.py is missing: it must be in the folder of test.py")
+    passed = summary(ended.stdout)
+    assert list(passed) == ["1.1", "1.3", "2.1", "3.1", "4.1"]
+    assert passed["3.1"] == (0, 1 + mixer[1]) and passed["4.1"] == (0, 1 + loss[1])
+
+
+def test_right_numbers_in_the_wrong_order_are_recognised_and_float32_is_precise_enough(solution):
+    change(solution / "mlpmixer.py", "(start_dim=2).transpose(1, 2)", "(2).mT.flip(1)")
+    change(solution / "utils.py", "lowest = ", "logits = logits.float()\n    lowest = ")
+    ended = run(solution, "test.py", "TestPatchEmbed", "TestCrossEntropyLoss")
+    ((test, more, text),) = reports(ended.stdout)
+    assert (test, more) == ("TestPatchEmbed.test_each_patch_goes_through_one_linear_map", 0)
+    assert text.endswith("(right numbers, wrong order)")
+    assert summary(ended.stdout) == {"3.1": (1, 2), "4.1": (5, 5)}
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("torch.nn.CrossEntropyLoss()(logits, labels)", "torch's own cross_entropy is used"),
+        ("logits.logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]", "has shape (1,)"),
+        ("torch.tensor(1.0)", "returns a detached tensor"),
+    ],
+)
+def test_a_loss_that_is_not_ones_own_or_not_a_mean_is_refused(loss, message, solution):
+    (solution / "utils.py").write_text(
+        f"import torch\ndef cross_entropy_loss(logits, labels):\n    return {loss}\n"
+    )
+    assert message in " ".join(run(solution, "test.py", "TestCrossEntropyLoss").stdout.split())
+
+
+def test_a_name_that_is_no_test_is_answered_with_the_nearest_ones(solution):
+    ended = run(solution, "test.py", "TestMpl")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "There is no TestMpl; did you mean one of these?\n    TestMLP\n"
+    classes = re.findall(r"^    (Test\w+)$", run(solution, "test.py", "nothing").stderr, re.M)
+    assert classes[0] == "TestLinear" and classes[-1] == "TestCrossEntropyLoss"
 
 
 def test_every_module_of_the_handout_can_be_imported_and_main_has_help(handout):

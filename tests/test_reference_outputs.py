@@ -1,11 +1,10 @@
 """The numbers stored in test.py are right: implementations by other people give them too.
 
 None of our four modules is imported. torchvision has the residual blocks, timm the mixer, and NumPy
-is enough for the MLP and the loss. All of it runs in float64.
+is enough for the MLP. All of it runs in float64.
 """
 
 import importlib.util
-import math
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,7 @@ student_tests = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(student_tests)
 pattern, sample = student_tests.pattern, student_tests.sample
 
-# The stored numbers have 5 decimals, the loss 12.
+# The stored numbers have 5 decimals.
 HALF_A_UNIT = 0.5000001e-5
 
 
@@ -122,16 +121,8 @@ def test_stored_outputs_and_gradients_are_right(name):
         np.testing.assert_allclose(stored, reduce(array), rtol=0, atol=HALF_A_UNIT)
 
 
-def test_stored_loss_is_right():
-    logits = 5 * pattern("logits", (4, 6)).double().numpy()
-    labels = np.arange(4) * 3 % 6
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    loss = -np.log(probabilities[np.arange(4), labels]).mean()
-    assert math.isclose(student_tests.STORED["loss"], loss, abs_tol=1e-12)
-
-
 def test_every_stored_number_is_checked_here():
-    assert set(student_tests.STORED) == {*CASES, "loss"}
+    assert set(student_tests.STORED) == set(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)
