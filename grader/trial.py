@@ -363,7 +363,7 @@ class Trial:
             self._add(words, np.array(pair), kind="different")
 
     def record_seeds(self, what: str, call: Callable[[], Any]) -> None:
-        """Record whether the random numbers after a call follow the seed before it."""
+        """Record whether a call leaves the random generators and global settings as they are."""
         following = []
         for seed in (0, 0, 1):
             self._settle(seed)
@@ -372,6 +372,7 @@ class Trial:
         same = "the same" if following[0] == following[1] else "different"
         self.record_text(f"The next random numbers after {what}, twice with the same seed", same)
         self._record_seeding(what, *following[1:])
+        self._record_settings(what)
 
     def record_settings(self, file: str) -> None:
         """Record what importing a submitted file, such as "mlp", does to global settings."""

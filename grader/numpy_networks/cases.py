@@ -673,54 +673,75 @@ def pooling_gradient_of_any_window(trial: Trial):
 
 # ---------------------------------------------------------------- Question 3: ResNet-18
 
+MODES = ("training", "evaluation")
 
-def _block(trial: Trial, *arguments: int, seed: int = 0, **options: str) -> Any:
-    text = ", ".join([*map(str, arguments), *(f"{k}={v!r}" for k, v in options.items())])
-    block = trial.solution.ResidualBlock(*arguments, **options)
-    return trial.fill(f"ResidualBlock({text})", block, seed=seed)
+
+def _call(part: str, *arguments: Any, **options: Any) -> str:
+    """Return a call as text: "ResidualBlock(4, 6)"."""
+    texts = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in options.items())]
+    return f"{part}({', '.join(texts)})"
+
+
+def _blocks(trial: Trial, *calls: tuple[int, ...], **options: str) -> list[tuple[str, Any]]:
+    """Return blocks filled with known numbers, and their calls; all are built before one is used"""
+    build = trial.solution.ResidualBlock
+    texts = [_call("ResidualBlock", *arguments, **options) for arguments in calls]
+    return [(w, trial.fill(w, build(*arguments, **options))) for w, arguments in zip(texts, calls)]
+
+
+def _resnet18(trial: Trial, *arguments: str) -> Any:
+    return trial.fill(_call("ResNet18", *arguments), trial.solution.ResNet18(*arguments))
+
+
+def _set(model: nn.Module, mode: str) -> nn.Module:
+    """Switch a module to "training" or "evaluation"."""
+    model.train(mode == "training")
+    return model
 
 
 @case("3.1", 1.5, FILE, public=True)
 def block_has_the_layers_of_the_figure(trial: Trial):
     """ResidualBlock has the layers of Figure 1, and a residual connection if the shape changes."""
-    for arguments in ((4, 4), (4, 4, 1), (4, 8), (4, 4, 2), (6, 3, 2)):
-        block = _block(trial, *arguments)
-        output = block(trial.draw(2, arguments[0], 8, 8))
-        what = f"ResidualBlock{arguments}: the shape of the output"
-        trial.record_text(what, str(tuple(output.shape)))
-    layer = _block(trial, 4, 4).residual(5, 7, 3)
-    trial.record_parameters("residual(5, 7, 3)", layer)
-    trial.record_parameters("residual(5, 5, 1)", _block(trial, 4, 4).residual(5, 5, 1))
-    trial.call("residual(5, 7, 3) of maps", trial.fill("it", layer).eval(), trial.draw(2, 5, 7, 7))
+    for what, block in _blocks(trial, (4, 4), (4, 4, 1), (4, 8), (4, 4, 2), (4, 2, 2)):
+        shape = block(trial.draw(2, 4, 8, 8)).shape
+        trial.record_text(f"{what}: the shape of the output", str(tuple(shape)))
+    ((_, block),) = _blocks(trial, (4, 4))
+    for arguments in ((5, 7, 3), (5, 5, 2), (5, 7), (5, 5, 1)):
+        what = _call("residual", *arguments)
+        layers = _set(trial.fill(what, block.residual(*arguments)), "evaluation")
+        trial.call(f"{what} of maps", layers, trial.draw(2, 5, 7, 7))
+    trial.run_tests(TESTS, "TestResidualBlock.test_parameters")
 
 
 @case("3.1", 2, FILE, public=True)
 def block_adds_its_input(trial: Trial):
     """ResidualBlock that keeps the shape returns the correct output and gradients in evaluation."""
-    for seed in (0, 1, 2):
-        block = _block(trial, 5, 5, seed=seed).eval()
-        what = "ResidualBlock(5, 5) in evaluation"
-        trial.differentiate(what, block, trial.draw(3, 5, 7, 7, seed=seed))
+    for what, block in _blocks(trial, (5, 5), (3, 3, 1)):
+        for batch in (3, 1, 2):
+            maps = trial.draw(batch, block.conv1.in_channels, 7, 7, seed=batch)
+            words = f"{what} in evaluation, batch of {batch}"
+            trial.differentiate(words, _set(block, "evaluation"), maps)
+    trial.run_tests(TESTS, "TestResidualBlock.test_output_equals_stored_numbers")
 
 
 @case("3.1", 1.5, FILE, hint="consider blocks that change the channels or the resolution.")
 def block_projects_its_input(trial: Trial):
     """ResidualBlock that changes the shape returns the correct output and gradients."""
-    for arguments in ((4, 6), (4, 4, 2), (3, 6, 2), (6, 3, 2)):
+    for what, block in _blocks(trial, (4, 6), (4, 4, 2), (4, 6, 2), (4, 2, 3)):
         for size in (8, 7):
-            block = _block(trial, *arguments).eval()
-            what = f"ResidualBlock{arguments} in evaluation, {size} x {size} pixels"
-            trial.differentiate(what, block, trial.draw(2, arguments[0], size, size))
+            words = f"{what} in evaluation, {size} x {size} pixels"
+            maps = trial.draw(2, 4, size, size)
+            trial.differentiate(words, _set(block, "evaluation"), maps)
 
 
-@case("3.1", 1, FILE, hint="consider the difference between training and evaluation.")
+@case("3.1", 1, FILE, hint="consider training, evaluation, and what a call leaves behind.")
 def block_normalises_by_the_batch(trial: Trial):
     """ResidualBlock in training normalises by batch statistics and updates the running ones."""
-    for arguments in ((4, 4), (4, 6, 2)):
-        block = _block(trial, *arguments).train()
-        what = f"ResidualBlock{arguments} in training"
-        trial.differentiate(what, block, trial.draw(4, 4, 8, 8))
-        _record_statistics(trial, what, block)
+    for what, block in _blocks(trial, (4, 4), (4, 6, 2)):
+        for batch in (4, 1, 40):
+            for mode in MODES:
+                maps = trial.draw(batch, 4, 8, 8)
+                trial.probe(f"{what} in {mode}, batch of {batch}", _set(block, mode), maps)
 
 
 @case("3.1", 1, FILE, hint="consider tanh, and unknown names.")
@@ -728,30 +749,41 @@ def block_knows_two_activations(trial: Trial):
     """ResidualBlock applies "relu" or "tanh"; an unknown activation is an error."""
     maps = trial.draw(2, 4, 6, 6)
     for name in ("relu", "tanh"):
-        block = _block(trial, 4, 6, 2, activation_str=name).eval()
-        trial.differentiate(f"ResidualBlock(4, 6, 2, {name!r}) in evaluation", block, maps)
-        trial.call(f"activation(maps) of ResidualBlock with {name!r}", block.activation, 1 * maps)
+        for what, block in _blocks(trial, (4, 6, 2), (4, 4), activation_str=name):
+            for mode in MODES:
+                trial.differentiate(f"{what} in {mode}", _set(block, mode), maps)
+            for scale in (1, 1000):
+                words = f"activation of {what}, maps near {scale}"
+                trial.differentiate(words, block.activation, scale * maps)
 
     def activate() -> None:
         trial.solution.ResidualBlock(4, 4, activation_str="sine").activation(maps)
 
     _record_raised(trial, "ResidualBlock with the activation 'sine' raises", activate)
+    trial.run_tests(TESTS, "TestResidualBlock.test_unknown_names_are_errors")
 
 
 @case("3.1", 1, FILE, hint="consider the initialisation of the convolutions.")
 def block_knows_three_initializations(trial: Trial):
-    """Both convolutions of a new ResidualBlock have the distribution named by initialization."""
+    """A new ResidualBlock has the distributions named by initialization, and follows the seed."""
     for name in ("xavier_normal", "xavier_uniform", "kaiming_normal"):
-        block = trial.solution.ResidualBlock(16, 48, 2, initialization=name)
-        _record_initial(trial, f"ResidualBlock(16, 48, 2, initialization={name!r})", block, name)
+        build = partial(trial.solution.ResidualBlock, 16, 48, 2, initialization=name)
+        what = f"ResidualBlock(16, 48, 2, initialization={name!r})"
+        block = build()
+        _record_initial(trial, what, block, name)
+        for part, parameter in block.named_parameters():
+            if parameter.ndim == 1:
+                trial.record(f"{what}: the initial {part}", parameter, tolerance=0)
+        # PyTorch's default: uniform in ±1 / sqrt(fan_in).
+        weight, std = block.residual_connection[0].weight, 1 / math.sqrt(3 * 16)
+        trial.record_drawn(f"{what}: the residual convolution", weight, "uniform", std)
+        trial.construct(what, build)
     _record_initial(
         trial, "ResidualBlock(16, 48)", trial.solution.ResidualBlock(16, 48), "xavier_normal"
     )
-
-    def build() -> None:
-        trial.solution.ResidualBlock(4, 4, initialization="zeros")
-
-    _record_raised(trial, "ResidualBlock with the initialization 'zeros' raises", build)
+    for name in ("zeros", "xavier", "kaiming_uniform"):
+        build = partial(trial.solution.ResidualBlock, 4, 4, initialization=name)
+        _record_raised(trial, f"ResidualBlock with the initialization {name!r} raises", build)
 
 
 def _record_initial(trial: Trial, what: str, block: nn.Module, initialization: str) -> None:
@@ -765,62 +797,77 @@ def _record_initial(trial: Trial, what: str, block: nn.Module, initialization: s
         trial.record_drawn(f"{what}: the initial {name}", some, distribution, math.sqrt(2 / fans))
 
 
-def _record_statistics(trial: Trial, what: str, model: nn.Module) -> None:
-    for name, buffer in model.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            trial.record(f"{what}: {name} after one batch", buffer)
-
-
 BLOCK = ("ResidualBlock",)
 
 
 @case("3.2", 2, FILE, public=True, stand_ins=BLOCK)
 def resnet18_has_the_layers_of_the_figure(trial: Trial):
     """ResNet18 has 11,173,962 parameters; each layer returns maps of the correct shape."""
-    model = trial.fill("ResNet18()", trial.solution.ResNet18()).eval()
+    model = _set(_resnet18(trial), "evaluation")
     number = sum(parameter.numel() for parameter in model.parameters())
     trial.record_number("ResNet18(): the number of parameters", number)
     maps = trial.draw(1, 3, 32, 32)
     for name in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"):
         maps = getattr(model, name)(maps)
         trial.record_text(f"ResNet18: the shape of the output of {name}", str(tuple(maps.shape)))
-    layer = trial.fill("_create_layer(8, 16, 2)", model._create_layer(8, 16, 2)).eval()
-    trial.call("_create_layer(8, 16, 2) of maps (1, 8, 6, 6)", layer, trial.draw(1, 8, 6, 6))
+    for arguments in ((8, 16, 2), (8, 16, 1), (8, 8, 2), (8, 8)):
+        what = _call("_create_layer", *arguments)
+        layer = _set(trial.fill(what, model._create_layer(*arguments)), "evaluation")
+        trial.call(f"{what} of maps (1, 8, 6, 6)", layer, trial.draw(1, 8, 6, 6))
+    trial.run_tests(TESTS, "TestResNet18.test_number_of_parameters")
 
 
 @case("3.2", 2.5, FILE, public=True, stand_ins=BLOCK)
 def resnet18_computes_its_logits(trial: Trial):
     """ResNet18 returns the correct logits in evaluation, for one image and for more."""
-    model = trial.fill("ResNet18()", trial.solution.ResNet18()).eval()
-    for batch in (1, 3):
-        what = f"ResNet18() in evaluation, {batch} images"
-        trial.call(what, model, trial.draw(batch, 3, 32, 32, seed=batch))
+    model = _set(_resnet18(trial), "evaluation")
+    for batch in (1, 2, 5):
+        images = trial.draw(batch, 3, 32, 32, seed=batch)
+        trial.call(f"ResNet18() in evaluation, {batch} images", model, images)
+    trial.run_tests(TESTS, "TestResNet18.test_output_equals_stored_numbers")
 
 
 @case("3.2", 1.5, FILE, stand_ins=BLOCK, hint="consider training and the backward pass.")
 def resnet18_trains(trial: Trial):
-    """ResNet18 normalises by batch statistics in training and has correct gradients."""
-    model = trial.fill("ResNet18()", trial.solution.ResNet18()).eval()
-    trial.differentiate("ResNet18() in evaluation", model, trial.draw(1, 3, 32, 32))
-    trial.call("ResNet18() in training", model.train(), trial.draw(2, 3, 32, 32))
-    _record_statistics(trial, "ResNet18() in training", model)
+    """ResNet18 has correct gradients and normalises by batch statistics in training only."""
+    model = _resnet18(trial)
+    for mode in MODES:
+        trial.probe(f"ResNet18() in {mode}", _set(model, mode), trial.draw(2, 3, 32, 32))
+    trial.call("ResNet18() in training, one image", model.train(), trial.draw(1, 3, 32, 32))
+    trial.record_settings("solution")
 
 
-@case("3.2", 1, FILE, stand_ins=BLOCK, hint="consider its two arguments.")
+@case("3.2", 1, FILE, stand_ins=BLOCK, hint="consider its two arguments, and its initial weights.")
 def resnet18_passes_its_arguments_on(trial: Trial):
     """ResNet18 uses its activation everywhere, and its initialization in all blocks."""
-    model = trial.solution.ResNet18("tanh", "kaiming_normal")
-    for layer in ("layer1", "layer3", "layer4"):
+    arguments = ("tanh", "kaiming_normal")
+    model = trial.solution.ResNet18(*arguments)
+    for layer in ("layer1", "layer2", "layer3", "layer4"):
         for number in (0, 1):
-            what = f"ResNet18('tanh', 'kaiming_normal').{layer}[{number}]"
+            what = f"{_call('ResNet18', *arguments)}.{layer}[{number}]"
             _record_initial(trial, what, getattr(model, layer)[number], "kaiming_normal")
-    model = trial.fill("ResNet18('tanh', 'kaiming_normal')", model).eval()
-    trial.call("ResNet18('tanh') in evaluation", model, trial.draw(2, 3, 32, 32))
+    trial.construct("ResNet18()", trial.solution.ResNet18)
+    model = trial.fill(_call("ResNet18", *arguments), model)
+    for mode in MODES:
+        trial.call(f"ResNet18('tanh') in {mode}", _set(model, mode), trial.draw(2, 3, 32, 32))
+    for name in ("relu", "tanh"):
+        model = model if name == "tanh" else trial.solution.ResNet18(name)
+        trial.call(f"activation of ResNet18({name!r})", model.activation, 3 * trial.draw(4, 5))
+
+    def activate() -> None:
+        trial.solution.ResNet18("sine").activation(trial.draw(3))
+
+    _record_raised(trial, "ResNet18 with the activation 'sine' raises", activate)
+    build = partial(trial.solution.ResNet18, "relu", "zeros")
+    _record_raised(trial, "ResNet18 with the initialization 'zeros' raises", build)
 
 
-def _classifier(trial: Trial) -> nn.Module:
+# ---------------------------------------------------------------- Question 3.3: the loops
+
+
+def _classifier(trial: Trial, norm: Callable[[int], nn.Module] = nn.BatchNorm1d) -> nn.Module:
     """Return a small network that behaves differently in training and evaluation."""
-    layers = (nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    layers = (nn.Flatten(), nn.Linear(12, 8), norm(8), nn.ReLU(), nn.Linear(8, 3))
     return trial.fill("a network of the test", nn.Sequential(*layers))
 
 
@@ -840,51 +887,73 @@ def _record_pair(what: str, trial: Trial, returned: Any) -> None:
     trial.record_number(f"{what}: the loss", loss, tolerance=1e-4)
 
 
-def _train(trial: Trial, model: nn.Module, loader: DataLoader, epochs: int = 1) -> list[Any]:
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    criterion = nn.CrossEntropyLoss()
+def _times(factor: float) -> Callable[..., torch.Tensor]:
+    """Return a criterion: the cross-entropy times a factor."""
+    return lambda logits, labels: factor * nn.functional.cross_entropy(logits, labels)
+
+
+def _train(
+    trial: Trial, model: nn.Module, loader: DataLoader, epochs: int = 1, factor: float = 1.0
+) -> list[Any]:
+    # With this rate, the factor changes the loss and its gradients but not the steps.
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05 / factor, momentum=0.9)
     return [
-        trial.solution.train_loop(epoch, model, loader, criterion, optimizer)
+        trial.solution.train_loop(epoch, model, loader, _times(factor), optimizer)
         for epoch in range(1, epochs + 1)
     ]
 
 
-@case("3.3", 2, FILE, public=True)
-def train_loop_takes_the_steps(trial: Trial):
-    """train_loop takes one optimizer step per batch, in training mode."""
-    model = _classifier(trial).eval()
-    _train(trial, model, _loader(trial, 24, 6), epochs=2)
+def _record_state(trial: Trial, what: str, model: nn.Module, tolerance: float = 1e-3) -> None:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
-            trial.record(f"After 2 epochs of 4 steps: {name}", tensor, 1e-3)
+            trial.record(f"{what}: {name}", tensor, tolerance)
+
+
+@case("3.3", 2, FILE, public=True)
+def train_loop_takes_the_steps(trial: Trial):
+    """train_loop takes one optimizer step per batch, in training mode, however large the loss."""
+    for factor in (1, 1e5):
+        model = _set(_classifier(trial), "evaluation")
+        _train(trial, model, _loader(trial, 24, 6), 2, factor)
+        _record_state(trial, f"After 2 epochs of 4 steps, a loss near {factor:g}", model)
+    trial.run_tests(TESTS, "TestLoops.test_train_loop_takes_one_step_per_batch")
 
 
 @case("3.3", 1, FILE, public=True)
 def train_loop_returns_accuracy_and_loss(trial: Trial):
     """train_loop returns (accuracy, loss), with the accuracy as a fraction."""
-    returned = _train(trial, _classifier(trial), _loader(trial, 24, 6), epochs=2)
-    for epoch, pair in enumerate(returned, start=1):
-        _record_pair(f"train_loop of 24 images, epoch {epoch}", trial, pair)
+    for factor in (1, 1e5):
+        returned = _train(trial, _classifier(trial), _loader(trial, 24, 6), 2, factor)
+        for epoch, pair in enumerate(returned, start=1):
+            what = f"train_loop of 24 images, epoch {epoch}, a loss near {factor:g}"
+            _record_pair(what, trial, pair)
 
 
 @case("3.3", 1.5, FILE, public=True)
 def valid_loop_measures_and_changes_nothing(trial: Trial):
     """valid_loop returns (accuracy, loss) in evaluation mode and changes nothing."""
-    model, criterion = _classifier(trial).train(), nn.CrossEntropyLoss()
-    for seed in (0, 1):
-        returned = trial.solution.valid_loop(1, model, _loader(trial, 20, 5, seed), criterion)
-        _record_pair(f"valid_loop of 20 images, seed {seed}", trial, returned)
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            trial.record(f"After valid_loop: {name}", tensor, tolerance=1e-6)
+    model = _set(_classifier(trial), "training")
+    for seed, factor in ((0, 1), (1, 1e5)):
+        loader = _loader(trial, 20, 5, seed)
+        returned = trial.solution.valid_loop(1, model, loader, _times(factor))
+        _record_pair(f"valid_loop of 20 images, a loss near {factor:g}", trial, returned)
+    _record_state(trial, "After valid_loop", model, tolerance=1e-6)
+    for name, parameter in model.named_parameters():
+        trains = parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
+        text = "as before" if trains else "changed"
+        trial.record_text(f"requires_grad and gradient of {name} after valid_loop", text)
+    trial.run_tests(TESTS, "TestLoops.test_valid_loop_only_measures")
 
 
-@case("3.3", 0.5, FILE, hint="consider a smaller last batch.")
+@case("3.3", 0.5, FILE, hint="consider a smaller last batch, and what the loops leave behind.")
 def loops_count_every_image_the_same(trial: Trial):
     """train_loop and valid_loop return means over images, even if the last batch is smaller."""
-    for batch_size in (9, 20):
+    for batch_size, norm in ((9, nn.BatchNorm1d), (20, nn.BatchNorm1d), (1, nn.LayerNorm)):
         loader = _loader(trial, 11, batch_size)
-        (pair,) = _train(trial, _classifier(trial), loader)
-        _record_pair(f"train_loop of 11 images in batches of {batch_size}", trial, pair)
-        pair = trial.solution.valid_loop(1, _classifier(trial), loader, nn.CrossEntropyLoss())
-        _record_pair(f"valid_loop of 11 images in batches of {batch_size}", trial, pair)
+        train = partial(_train, trial, _classifier(trial, norm), loader)
+        _record_pair(f"train_loop of 11 images in batches of {batch_size}", trial, train()[0])
+        model, criterion = _classifier(trial, norm), nn.CrossEntropyLoss()
+        validate = partial(trial.solution.valid_loop, 1, model, loader, criterion)
+        _record_pair(f"valid_loop of 11 images in batches of {batch_size}", trial, validate())
+    for name, loop in (("train_loop", train), ("valid_loop", validate)):
+        trial.record_seeds(name, loop)
