@@ -17,8 +17,9 @@ import sys
 import traceback
 import unittest
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, TypeVar
@@ -304,6 +305,76 @@ class Trial:
         self.record_buffers(what, part)
         self._record_settings(what)
 
+    def probe_arrays(
+        self,
+        what: str,
+        function: Callable[..., Any],
+        draw: Callable[[int], tuple],
+        part: Any = None,
+        entries: Sequence[str] = (),
+        tolerance: float = TOLERANCE,
+        overwritten: int = 0,
+    ) -> None:
+        """Record what ``probe`` does, of a function of NumPy arrays or dictionaries of arrays.
+
+        The function is called with two sets of arguments, then with the signs of all weights
+        reversed. The first result is recorded again after the second call, so that an array or a
+        dictionary that two calls share shows.
+
+        Args:
+            what: the call in words.
+            function: the function.
+            draw: returns the arguments; 0 and 1 give different ones of the same shapes.
+            part: the object whose ``weights``, an array or a dictionary, the function uses.
+            entries: to record, if the function returns a dictionary; it may have more.
+            tolerance: as in ``record``.
+            overwritten: number of leading arguments that the function may change.
+        """
+        results, following = [], []
+        for number, arguments in enumerate([draw(0), draw(1)]):
+            given = deepcopy(arguments)
+            self._settle(number)
+            with self.watched():
+                results.append(function(*given))
+            following.append(_next_random_numbers())
+            words = what if not number else f"{what}, for other numbers"
+            self.record_arrays(words, results[-1], entries, tolerance)
+            same = all(map(_is_same, arguments[overwritten:], given[overwritten:]))
+            text = "unchanged" if same else "changed in place"
+            self.record_text(f"The arguments of {words}, afterwards", text)
+        words = f"The first result of {what}, after a second call"
+        self.record_arrays(words, results[0], entries, tolerance)
+        self._record_seeding(what, *following)
+        self._record_settings(what)
+        if part is not None:
+            weights = part.weights
+            part.weights = _reverse(weights)
+            arguments = draw(0)
+            with self.watched():
+                result = function(*arguments)
+            part.weights = weights
+            words = f"{what}, with the signs of all weights reversed"
+            self.record_arrays(words, result, entries, tolerance)
+
+    def record_arrays(
+        self, what: str, value: Any, entries: Sequence[str] = (), tolerance: float = TOLERANCE
+    ) -> None:
+        """Record a NumPy array or a number, of any numeric type, or entries of a dictionary."""
+        if entries and not isinstance(value, dict):
+            raise Wrong(f"{what} is {_in_words(value)}; expected a dictionary")
+        for name in entries:
+            if name not in value:
+                has = ", ".join(map(str, value)) or "nothing"
+                raise Wrong(f"{what} has no entry {name}; it has {has[:200]}")
+        arrays = {f"{what}: {name}": value[name] for name in entries} or {what: value}
+        for words, array in arrays.items():
+            if not isinstance(array, np.ndarray | np.generic | float | int):
+                raise Wrong(f"{words} is {_in_words(array)}; expected an array")
+            array = np.asarray(array)
+            if array.dtype.kind not in "biuf":
+                raise Wrong(f"{words} is an array of {array.dtype}; expected numbers")
+            self._add(words, array.astype(np.float64), kind="close", tolerance=tolerance)
+
     def record_buffers(self, what: str, part: Any) -> None:
         """Record the buffers of a module, such as the running statistics of batch norm."""
         for name, buffer in part.named_buffers() if isinstance(part, nn.Module) else ():
@@ -314,6 +385,18 @@ class Trial:
         for name, *pair in zip(("torch", "NumPy", "random"), first, second):
             words = f"The next random numbers of {name} after {what}, with two seeds,"
             self._add(words, np.array(pair), kind="different")
+
+    def record_seeds(self, what: str, call: Callable[[], Any]) -> None:
+        """Record whether a call leaves the random generators and global settings as they are."""
+        following = []
+        for seed in (0, 0, 1):
+            self._settle(seed)
+            call()
+            following.append(_next_random_numbers())
+        same = "the same" if following[0] == following[1] else "different"
+        self.record_text(f"The next random numbers after {what}, twice with the same seed", same)
+        self._record_seeding(what, *following[1:])
+        self._record_settings(what)
 
     def record_settings(self, file: str) -> None:
         """Record what importing a submitted file, such as "mlp", does to global settings."""
@@ -472,6 +555,18 @@ def compile_tests(folder: str) -> CodeType:
     """Compile the ``test.py`` of a solution's folder, given from the root of the project."""
     path = Path(__file__).resolve().parent.parent / folder / "test.py"
     return compile(path.read_text(encoding="utf-8"), "test.py", "exec")
+
+
+def _is_same(first: Any, second: Any) -> bool:
+    """Return whether two arrays, or the arrays of two dictionaries, are equal."""
+    if isinstance(first, dict):
+        return all(name in second and _is_same(first[name], second[name]) for name in first)
+    return not isinstance(first, np.ndarray) or np.array_equal(first, second, equal_nan=True)
+
+
+def _reverse(weights: Any) -> Any:
+    """Return an array, or a dictionary of arrays, with the signs reversed."""
+    return {k: -w for k, w in weights.items()} if isinstance(weights, dict) else -weights
 
 
 def _negate(part: Any) -> None:

@@ -115,7 +115,8 @@ VARIANTS: dict[str, tuple[dict[str, str], str]] = {
     "a loop over the pixels of a filter": (
         {
             "Convolution2dLayer.initialize_weights": """
-                np.random.seed(self.seed)
+                if self.seed is not None:
+                    np.random.seed(self.seed)
                 self.weights = np.random.rand(self.n_units, self.filter_size, self.filter_size)
             """,
             "Convolution2dLayer.forward": """
@@ -175,7 +176,7 @@ VARIANTS: dict[str, tuple[dict[str, str], str]] = {
         {
             "NN.relu": """
                 if grad:
-                    return x >= 0
+                    return x > 0
                 return x * (x > 0)
             """,
             "NN.activation": 'return {"relu": self.relu, "sigmoid": self.sigmoid, "tanh": self.tanh}[self.activation_str](x, grad)',

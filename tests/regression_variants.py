@@ -173,7 +173,7 @@ VARIANTS = {
             '        if activation_str == "relu":\n'
             "            return Function(lambda x: torch.maximum(x, torch.zeros_like(x)))\n"
             '        elif activation_str == "tanh":\n'
-            "            return Function(lambda x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp()))\n"
+            "            return Function(lambda x: 2 / (1 + torch.exp(-2 * x)) - 1)\n"
             "        else:\n"
             "            return Function(lambda x: 1 / (1 + torch.exp(-x)))\n",
         ),

@@ -10,16 +10,18 @@ import re
 import shutil
 import sys
 import tempfile
+import unittest
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from grader import assignment, engine, forbidden, judge
 from grader.server import Server
+from grader.trial import compile_tests
 
 from grading import (
     NUMBER_OF_CASES,
@@ -29,6 +31,7 @@ from grading import (
     WRONG,
     at_import,
     edit,
+    expected_of,
     in_forward,
     is_whole,
     write_submission,
@@ -576,3 +579,29 @@ def test_the_same_submission_gets_the_same_score_and_messages_twice(graded):
     assert [first.message(case) for case in first.verdicts] == [
         second.message(case) for case in second.verdicts
     ]
+
+
+# --------------------------------------------------------------- 18. the students' own tests
+
+
+@pytest.mark.parametrize("name", ["cifar10", "numpy_networks", "regression"])
+def test_every_test_of_the_handout_is_run_by_a_case_of_its_problem(name, shared):
+    """But for those of compute_accuracy, which is given."""
+    loaded = assignment.load_assignment(name)
+    tests = ModuleType("tests_of_the_handout")
+    exec(compile_tests(loaded.manifest.SOLUTION), vars(tests))
+    wanted = {
+        f"{owner}.{test}": re.findall(r"\d\.\d", part.__doc__)
+        for owner, part in vars(tests).items()
+        if owner.startswith("Test") and owner != "TestAccuracy"
+        for test in unittest.TestLoader().getTestCaseNames(part)
+    }
+    found = {}
+    for case in loaded.cases:
+        record = judge.read_record((expected_of(shared, name) / f"{case.name}.npz").read_bytes())
+        for what, meta, _ in record:
+            if meta["kind"] == "test":
+                found[what.removesuffix(" in test.py")] = case.problem
+    assert found.keys() == wanted.keys()
+    for test, problem in found.items():
+        assert problem in wanted[test], test
