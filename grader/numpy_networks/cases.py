@@ -695,7 +695,7 @@ def _resnet18(trial: Trial, *arguments: str) -> Any:
     return trial.fill(_call("ResNet18", *arguments), trial.solution.ResNet18(*arguments))
 
 
-def _set(model: nn.Module, mode: str) -> nn.Module:
+def _set(model: nn.Module, mode: str) -> Any:
     """Switch a module to "training" or "evaluation"."""
     model.train(mode == "training")
     return model
@@ -805,7 +805,7 @@ BLOCK = ("ResidualBlock",)
 @case("3.2", 2, FILE, public=True, stand_ins=BLOCK)
 def resnet18_has_the_layers_of_the_figure(trial: Trial):
     """ResNet18 has 11,173,962 parameters; each layer returns maps of the correct shape."""
-    model = _set(_resnet18(trial), "evaluation")
+    model: Any = _set(_resnet18(trial), "evaluation")
     number = sum(parameter.numel() for parameter in model.parameters())
     trial.record_number("ResNet18(): the number of parameters", number)
     maps = trial.draw(1, 3, 32, 32)
@@ -822,7 +822,7 @@ def resnet18_has_the_layers_of_the_figure(trial: Trial):
 @case("3.2", 2.5, FILE, public=True, stand_ins=BLOCK)
 def resnet18_computes_its_logits(trial: Trial):
     """ResNet18 returns the correct logits in evaluation, for one image and for more."""
-    model = _set(_resnet18(trial), "evaluation")
+    model: Any = _set(_resnet18(trial), "evaluation")
     for batch in (1, 2, 5):
         images = trial.draw(batch, 3, 32, 32, seed=batch)
         trial.call(f"ResNet18() in evaluation, {batch} images", model, images)
