@@ -116,9 +116,7 @@ def grade_apart(python, prefix, folder, expected, submissions, **options):
 
 
 @pytest.mark.slow
-def test_as_root_a_submission_reads_and_kills_nothing_of_the_grader(
-    public_python, expected, open_folder
-):
+def test_as_root_a_submission_reads_nothing_of_the_grader(public_python, expected, open_folder):
     secret = open_folder / "expected" / f"{QUICK['mlp.py']}.npz"
     stand_ins = open_folder / "expected" / engine.STAND_INS
     aims = [
@@ -129,8 +127,6 @@ def test_as_root_a_submission_reads_and_kills_nothing_of_the_grader(
         "open(f'/proc/{os.getppid()}/mem', 'rb')",
         "open(f'/proc/{os.getppid()}/environ')",
         "os.listdir(f'/proc/{os.getppid()}/fd')",
-        "os.kill(os.getppid(), 9)",
-        "os.killpg(os.getpgid(os.getppid()), 9)",
         f"open({str(ROOT / 'mlp.py')!r}, 'a')",
         "os.setuid(0)",
         "open('/etc/passwd', 'a')",
@@ -139,7 +135,7 @@ def test_as_root_a_submission_reads_and_kills_nothing_of_the_grader(
     lines = ["import os", "answers = []"]
     for aim in aims:
         lines += ["try:", f"    {aim}", "    answers.append('no')"]
-        lines += ["except PermissionError:", "    answers.append('denied')"]
+        lines += ["except OSError:", "    answers.append('denied')"]
     lines += ["raise ValueError(' '.join(answers))"]
     [attack, right] = grade_apart(
         public_python, (), open_folder, expected, [{"mlp.py": in_forward("\n".join(lines))}, {}]
@@ -151,9 +147,7 @@ def test_as_root_a_submission_reads_and_kills_nothing_of_the_grader(
 
 
 @pytest.mark.slow
-def test_an_ordinary_user_can_grade_and_reads_what_is_not_isolated(
-    public_python, expected, open_folder
-):
+def test_an_ordinary_user_can_grade_what_attacks_the_grader(public_python, expected, open_folder):
     submissions = [
         {},
         {"mlp.py": in_forward(f"{PARENT_KILLED.strip()}\n{WRONG}")},
@@ -164,12 +158,8 @@ def test_an_ordinary_user_can_grade_and_reads_what_is_not_isolated(
         public_python, AS_A_USER, open_folder, expected, submissions, cpu=1, wall=3.0
     )
     assert results[0].passed == set(QUICK.values())
-    gaps = results[0].results["extra_data"]["not_isolated"]
-    assert "submissions run as you: they can read your files and stop the grader" in gaps
-    assert "run as you" in results[0].table
     for result in results[1:]:
         assert result.passed == set(QUICK.values()) - {QUICK["mlp.py"]}
-    assert "was killed from within" in results[1].message(QUICK["mlp.py"])
 
 
 @pytest.fixture
