@@ -426,9 +426,14 @@ def loss_takes_labels_of_any_type(trial: Trial):
         labels = labels.to(dtype) / 4 if dtype.is_floating_point else labels.to(dtype)
         _record_errors(trial, f"labels {dtype}", trainer, images, labels.to(dtype))
         _record_errors(trial, f"{dtype} in a column", trainer, images, labels.to(dtype)[:, None])
-    loss, mae = _pair("compute_loss_and_mae", trainer.compute_loss_and_mae(images, labels))
+    labels = trainer.network(images).detach().squeeze(1)  # no error, where sqrt has no gradient
+    errors = trainer.compute_loss_and_mae(X=images, y=labels)
+    loss, mae = _pair("compute_loss_and_mae", errors)
     trainer.network.zero_grad()
     (loss + mae).backward()
+    for number, parameter in enumerate(trainer.network.parameters()):
+        what = f"The gradient of both for parameter {number} if all predictions are exact"
+        trial.record(what, parameter.grad)
     _test(trial, "Loss", "labels_may_have_any_type")
 
 
@@ -539,7 +544,7 @@ def evaluate_averages_over_images(trial: Trial):
     for size in (5, 11, 130, 1001):
         _record_evaluation(trial, f"{size} images where batch_size is 4", trainer, size)
     images, labels = _batch(trial, 11)
-    errors = _pair("evaluate", trainer.evaluate(images, labels.unsqueeze(1)))
+    errors = _pair("evaluate", trainer.evaluate(X=images, y=labels.unsqueeze(1)))
     for name, error in zip(ERRORS, errors):
         trial.record_number(f"The {name} of evaluate, labels (11, 1)", error, CLOSE)
     _test(trial, "Evaluate", "evaluation_fills_the_logs")
