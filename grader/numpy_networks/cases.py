@@ -262,11 +262,7 @@ def softmax_of_each_row(trial: Trial):
 
 
 @case(
-    "1.2",
-    0.5,
-    FILE,
-    forbidden=_own("NN.softmax"),
-    hint="consider large numbers, and a single row.",
+    "1.2", 0.5, FILE, forbidden=_own("NN.softmax"), hint="consider large numbers, and a single row."
 )
 def softmax_of_large_numbers(trial: Trial):
     """softmax is correct for numbers of ±100 to ±10,000, and over the last axis of any array."""
@@ -694,7 +690,7 @@ def _resnet18(trial: Trial, *arguments: str) -> Any:
     return trial.fill(_call("ResNet18", *arguments), trial.solution.ResNet18(*arguments))
 
 
-def _set(model: nn.Module, mode: str) -> nn.Module:
+def _set(model: Any, mode: str) -> Any:
     """Switch a module to "training" or "evaluation"."""
     model.train(mode == "training")
     return model
