@@ -263,11 +263,7 @@ def softmax_of_each_row(trial: Trial):
 
 
 @case(
-    "1.2",
-    0.5,
-    FILE,
-    forbidden=_own("NN.softmax"),
-    hint="consider large numbers, and a single row.",
+    "1.2", 0.5, FILE, forbidden=_own("NN.softmax"), hint="consider large numbers, and a single row."
 )
 def softmax_of_large_numbers(trial: Trial):
     """softmax is correct for numbers of ±100 to ±10,000, and over the last axis of any array."""
@@ -695,7 +691,7 @@ def _resnet18(trial: Trial, *arguments: str) -> Any:
     return trial.fill(_call("ResNet18", *arguments), trial.solution.ResNet18(*arguments))
 
 
-def _set(model: nn.Module, mode: str) -> Any:
+def _set(model: Any, mode: str) -> Any:
     """Switch a module to "training" or "evaluation"."""
     model.train(mode == "training")
     return model
@@ -899,10 +895,11 @@ def _train(
 ) -> list[Any]:
     # With this rate, the factor changes the loss and its gradients but not the steps.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05 / factor, momentum=0.9)
-    return [
-        trial.solution.train_loop(epoch, model, loader, _times(factor), optimizer)
-        for epoch in range(1, epochs + 1)
-    ]
+    returned = []
+    for epoch in range(1, epochs + 1):
+        model.eval()  # as valid_loop leaves it
+        returned.append(trial.solution.train_loop(epoch, model, loader, _times(factor), optimizer))
+    return returned
 
 
 def _record_state(trial: Trial, what: str, model: nn.Module, tolerance: float = 1e-3) -> None:

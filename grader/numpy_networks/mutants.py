@@ -109,6 +109,12 @@ BY_HAND = {
             '            self.weights[f"W{layer}"] = np.random': {
                 "every layer is seeded again": '            np.random.seed(self.seed)\n            self.weights[f"W{layer}"] = np.random',
             },
+            "if self.seed is not None:\n            np.random.seed(self.seed)\n        bound": {
+                "the seed 0 is ignored": "if self.seed:\n            np.random.seed(self.seed)\n        bound",
+                "None is a seed too": "if True:\n            np.random.seed(self.seed)\n        bound",
+                "weights are drawn only once": 'if hasattr(self, "weights"):\n            return\n        if self.seed is not None:\n            np.random.seed(self.seed)\n        bound',
+                "None is the seed 0": "np.random.seed(self.seed or 0)\n        bound",
+            },
             "        bound = 1 / np.sqrt(self.dims[0])\n": {
                 "another seed is used": "        np.random.seed(1234)\n        bound = 1 / np.sqrt(self.dims[0])\n",
             },
@@ -122,11 +128,14 @@ BY_HAND = {
                 "the derivative of relu is relu": "np.maximum(x, 0)",
                 "the derivative of relu is a sign": "np.sign(x)",
                 "the derivative of relu is one everywhere": "np.ones_like(x)",
+                "the derivative of relu at 0 is 1": "np.where(x >= 0, 1.0, 0.0)",
             },
             "return np.maximum(x, 0)": {
                 "relu is leaky": "return np.maximum(x, 0.01 * x)",
                 "relu is the absolute value": "return np.abs(x)",
                 "relu of a whole matrix": "return max(x.max(), 0)",
+                "relu in place": "return np.maximum(x, 0, out=x)",
+                "relu is cut off at 100": "return np.clip(x, 0, 100)",
             },
             "return small / (1 + small) ** 2": {
                 "the sigmoid for its derivative": "return 1 / (1 + np.exp(-x))",
@@ -161,6 +170,9 @@ BY_HAND = {
                 "softmax shifts by the largest number of all": "np.exp(x - x.max())",
                 "softmax has the wrong sign": "np.exp(x.min(axis=-1, keepdims=True) - x)",
             },
+            "        exponentials = np.exp(x": {
+                "softmax shifts its argument": "        x -= x.max()\n        exponentials = np.exp(x",
+            },
             "exponentials / exponentials.sum(axis=-1, keepdims=True)": {
                 "softmax over all numbers": "exponentials / exponentials.sum()",
                 "softmax over the batch": "exponentials / exponentials.sum(axis=0, keepdims=True)",
@@ -190,6 +202,11 @@ BY_HAND = {
                 "A and Z are swapped": '            cache[f"Z{layer}"] = self.activation(affine) if layer < last else self.softmax(affine)\n        for layer in range(1, last + 1):\n            cache[f"A{layer}"], cache[f"Z{layer}"] = cache[f"Z{layer}"], cache[f"A{layer}"]\n',
             },
             '        cache = {"Z0": x}\n        last = self.n_hidden + 1\n': {
+                "the cache is that of the first call": '        cache = self.__dict__.setdefault("cache", {})\n        cache["Z0"] = x\n        last = self.n_hidden + 1\n',
+                "weights of the first call are kept": '        self.weights = self.__dict__.setdefault("kept", self.weights)\n        cache = {"Z0": x}\n        last = self.n_hidden + 1\n',
+                "batches of one lose their dimension": '        x = x.squeeze()\n        cache = {"Z0": x}\n        last = self.n_hidden + 1\n',
+                "the images are clipped": '        x = np.clip(x, -100, 100)\n        cache = {"Z0": x}\n        last = self.n_hidden + 1\n',
+                "the layers are ten at most": '        cache = {"Z0": x}\n        last = min(self.n_hidden + 1, 10)\n',
                 "there are always two hidden layers": '        cache = {"Z0": x}\n        last = 3\n',
                 "Z0 is normalised": '        cache = {"Z0": x / 255}\n        last = self.n_hidden + 1\n',
             },
@@ -203,6 +220,10 @@ BY_HAND = {
             },
             "return -(labels * np.log(probabilities)).sum(axis=1).mean()": {
                 "the sum over the batch": "return -(labels * np.log(probabilities)).sum()",
+                "a running mean": 'self.losses = [*getattr(self, "losses", []), -(labels * np.log(probabilities)).sum(axis=1).mean()]\n        return np.mean(self.losses)',
+                "a loss of shape (1,)": "return -(labels * np.log(probabilities)).sum(axis=1).mean(keepdims=True)",
+                "labels are changed": "labels *= np.log(probabilities)\n        return -labels.sum(axis=1).mean()",
+                "ten classes always": "return -10 * (labels * np.log(probabilities)).mean()",
                 "the mean over all numbers": "return -(labels * np.log(probabilities)).mean()",
                 "the sign of the loss": "return (labels * np.log(probabilities)).sum(axis=1).mean()",
                 "one loss per example": "return -(labels * np.log(probabilities)).sum(axis=1)",
@@ -215,6 +236,8 @@ BY_HAND = {
         },
         "1.5": {
             'cache[f"Z{last}"] - labels}': {
+                "labels are subtracted in the cache": 'np.subtract(cache[f"Z{last}"], labels, out=cache[f"Z{last}"])}',
+                "confident mistakes have no gradient": '(cache[f"Z{last}"] - labels) * (cache[f"Z{last}"] > self.epsilon)}',
                 "the sign of the first gradient": 'labels - cache[f"Z{last}"]}',
                 "the gradient with respect to the probabilities": '-labels / cache[f"Z{last}"]}',
                 "dA is divided by B": '(cache[f"Z{last}"] - labels) / len(labels)}',
@@ -222,6 +245,8 @@ BY_HAND = {
             },
             'cache[f"Z{layer - 1}"].T @ gradient / len(labels)': {
                 "dW is summed over the batch": 'cache[f"Z{layer - 1}"].T @ gradient',
+                "dW is clipped": 'np.clip(cache[f"Z{layer - 1}"].T @ gradient / len(labels), -1e3, 1e3)',
+                "dW accumulates": 'self.__dict__.setdefault(f"sum{layer}", np.zeros_like(self.weights[f"W{layer}"])) + 0\n            self.__dict__[f"sum{layer}"] += cache[f"Z{layer - 1}"].T @ gradient / len(labels)\n            grads[f"dW{layer}"] = self.__dict__[f"sum{layer}"]',
                 "dW is transposed": '(cache[f"Z{layer - 1}"].T @ gradient).T / len(labels)',
                 "dW from the pre-activation": 'cache[f"A{layer - 1}" if layer > 1 else "Z0"].T @ gradient / len(labels)',
                 "dW is divided by the number of classes": 'cache[f"Z{layer - 1}"].T @ gradient / labels.shape[1]',
@@ -245,6 +270,7 @@ BY_HAND = {
             },
             'grads[f"dZ{layer - 1}"] = below\n': {
                 "dZ is left out": "pass\n",
+                "dZ is clipped": 'below = grads[f"dZ{layer - 1}"] = np.clip(below, -1, 1)\n',
                 "dZ is averaged": 'grads[f"dZ{layer - 1}"] = below / len(labels)\n',
             },
         },
@@ -255,6 +281,11 @@ BY_HAND = {
                 "the learning rate is fixed": 'self.weights[name] - 0.01 * grads[f"d{name}"]',
                 "the learning rate divides": 'self.weights[name] - grads[f"d{name}"] / self.lr',
                 "the weights become the step": '-self.lr * grads[f"d{name}"]',
+                "gradients are clipped": 'self.weights[name] - self.lr * np.clip(grads[f"d{name}"], -100, 100)',
+                "the gradients are scaled in place": 'self.weights[name] - np.multiply(grads[f"d{name}"], self.lr, out=grads[f"d{name}"])',
+                "layers from the tenth on do not learn": 'self.weights[name] - (len(name) < 3) * self.lr * grads[f"d{name}"]',
+                "no step if a gradient is large": 'self.weights[name] - self.lr * grads[f"d{name}"] * (np.abs(grads[f"d{name}"]).max() < 1e4)',
+                "momentum": 'self.weights[name] - self.lr * self.__dict__.setdefault("v", {}).setdefault(name, 0 * grads[f"d{name}"]).__iadd__(grads[f"d{name}"])',
                 "biases do not learn": 'self.weights[name] - (name[0] == "W") * self.lr * grads[f"d{name}"]',
                 "the last layer does not learn": 'self.weights[name] - (name[1:] != "3") * self.lr * grads[f"d{name}"]',
             },
@@ -286,12 +317,18 @@ BY_HAND = {
             },
             'return {"x": x, "out": out.reshape(batch, self.n_units, height, width)}': {
                 "the units come last in the output": 'return {"x": x, "out": out.reshape(batch, self.n_units, height, width).transpose(0, 2, 3, 1)}',
+                "one output for all calls": 'self.out = getattr(self, "out", np.zeros((batch, self.n_units, height, width)))\n        self.out = self.out if self.out.shape[0] == batch else np.zeros((batch, self.n_units, height, width))\n        self.out[...] = out.reshape(batch, self.n_units, height, width)\n        return {"x": x, "out": self.out}',
+                "the output is clipped": 'return {"x": x, "out": out.reshape(batch, self.n_units, height, width).clip(-1000, 1000)}',
+                "the random state is set": 'np.random.seed(0)\n        return {"x": x, "out": out.reshape(batch, self.n_units, height, width)}',
+                "the image is changed": 'x *= 0.5\n        return {"x": 2 * x, "out": out.reshape(batch, self.n_units, height, width)}',
                 "the array for the cache": "return out.reshape(batch, self.n_units, height, width)",
                 "x is left out of the cache": 'return {"out": out.reshape(batch, self.n_units, height, width)}',
             },
         },
         "2.2": {
             "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)": {
+                "gradients accumulate": 'self.sum = getattr(self, "sum", 0) + (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)\n        return self.sum',
+                "the gradient is clipped": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape).clip(-1e3, 1e3)",
                 "the mean over the images": "return (flat @ columns.transpose(0, 2, 1)).mean(axis=0).reshape(self.weights.shape)",
                 "the mean over the positions": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape) / (height * width)",
                 "the gradient of the last image": "return (flat @ columns.transpose(0, 2, 1))[-1].reshape(self.weights.shape)",
@@ -313,6 +350,8 @@ BY_HAND = {
                 "the minimum of a window": 'return {"x": x, "out": candidates.min(axis=0)}',
                 "the first pixel of a window": 'return {"x": x, "out": candidates[0]}',
                 "the largest absolute value": 'return {"x": x, "out": np.abs(candidates).max(axis=0)}',
+                "maxima start at -1,000": 'return {"x": x, "out": np.maximum(candidates.max(axis=0), -1000)}',
+                "the mask of the last call is kept": 'self.x = x\n        return {"x": self.__dict__.setdefault("first", x), "out": candidates.max(axis=0)}',
                 "maxima start at 0": 'return {"x": x, "out": np.maximum(candidates.max(axis=0), 0)}',
                 "the position of the maximum": 'return {"x": x, "out": candidates.argmax(axis=0)}',
                 "the maximum over the channels": 'return {"x": x, "out": candidates.max(axis=0).max(axis=1, keepdims=True)}',
@@ -338,7 +377,11 @@ BY_HAND = {
             '_windows(cache["x"], self.filter_size) == cache["out"]': {
                 "all pixels above the mean": '_windows(cache["x"], self.filter_size) >= _windows(cache["x"], self.filter_size).mean(axis=(0, 1))',
             },
+            "gradient = np.zeros(cache": {
+                "gradients accumulate": 'gradient = self.sum = getattr(self, "sum", None) if getattr(getattr(self, "sum", None), "shape", 0) == cache["x"].shape else np.zeros(cache',
+            },
             "        return gradient\n": {
+                "the gradient is clipped": "        return gradient.clip(-100, 100)\n",
                 "the gradient has the shape of the output": "        return gradient[:, :, :: self.filter_size, :: self.filter_size]\n",
             },
         },
@@ -384,6 +427,10 @@ BY_HAND = {
                 "no activation at the end": "return out + self.residual_connection(x)",
                 "the sum after the activation": "return self.activation(out) + self.residual_connection(x)",
                 "the residual connection is subtracted": "return self.activation(out - self.residual_connection(x))",
+                "the residual connection is detached in training": "return self.activation(out + (self.residual_connection(x).detach() if self.training else self.residual_connection(x)))",
+                "the output is clipped": "return self.activation(out + self.residual_connection(x)).clamp(-50, 50)",
+                "batch norm is frozen after the first batch": "result = self.activation(out + self.residual_connection(x))\n        self.bn1.momentum = self.bn2.momentum = 0.0\n        return result",
+                "always in training": "result = self.activation(out + self.residual_connection(x))\n        return result if self.training or len(x) < 30 else self.train()(x)",
                 "the residual connection is detached": "return self.activation(out + self.residual_connection(x).detach())",
             },
             "nn.init.xavier_normal_(convolution.weight)": {
@@ -394,6 +441,8 @@ BY_HAND = {
             },
             "for convolution in (self.conv1, self.conv2):": {
                 "only one convolution is initialised": "for convolution in (self.conv1,):",
+                "the residual convolution is initialised too": "for convolution in [m for m in self.modules() if isinstance(m, nn.Conv2d)]:",
+                "blocks set the seed": "torch.manual_seed(0)\n        for convolution in (self.conv1, self.conv2):",
             },
         },
         "3.2": {
@@ -425,6 +474,7 @@ BY_HAND = {
                 "the blocks forget the initialization": 'options = {"activation_str": self.activation_str}',
             },
             "self.activation(self.bn1(self.conv1(input)))": {
+                "the stem is detached in training": "self.activation(self.bn1(self.conv1(input))).detach() if self.training else self.activation(self.bn1(self.conv1(input)))",
                 "the stem has no batch norm": "self.activation(self.conv1(input))",
                 "the stem has no activation": "self.bn1(self.conv1(input))",
                 "the stem always has ReLU": "torch.relu(self.bn1(self.conv1(input)))",
@@ -435,6 +485,8 @@ BY_HAND = {
             "        return self.linear(out)\n": {
                 "a softmax at the end": "        return torch.softmax(self.linear(out), dim=1)\n",
                 "an activation at the end": "        return self.activation(self.linear(out))\n",
+                "a softmax in evaluation": "        return self.linear(out) if self.training else self.linear(out).softmax(1)\n",
+                "a single image loses its dimension": "        return self.linear(out.squeeze(0))\n",
                 "dropout before the classifier": "        return self.linear(nn.functional.dropout(out))\n",
             },
         },
@@ -442,8 +494,14 @@ BY_HAND = {
             TRAIN_STEP: {
                 "gradients are never set to zero": "        loss.backward()\n        optimizer.step()\n",
                 "gradients are set to zero before the step": "        loss.backward()\n        optimizer.zero_grad()\n        optimizer.step()\n",
+                "gradients are clipped": "        optimizer.zero_grad()\n        loss.backward()\n        nn.utils.clip_grad_norm_(model.parameters(), 100)\n        optimizer.step()\n",
                 "no step is taken": "        optimizer.zero_grad()\n        loss.backward()\n",
                 "two steps per batch": "        optimizer.zero_grad()\n        loss.backward()\n        optimizer.step()\n        optimizer.step()\n",
+            },
+            "        loss = criterion(logits, labels)\n": {
+                "no step if the loss is large": "        loss = criterion(logits, labels)\n        if loss > 1000:\n            loss = loss.detach().requires_grad_()\n",
+                "the criterion is ignored": "        loss = nn.functional.cross_entropy(logits, labels)\n",
+                "each epoch sets the seed": "        loss = criterion(logits, labels)\n        torch.manual_seed(0)\n",
             },
             "    device = next(model.parameters()).device\n    model.train()\n": {
                 "training in evaluation mode": "    device = next(model.parameters()).device\n    model.eval()\n",
@@ -460,6 +518,9 @@ BY_HAND = {
                 "training counts the smallest logit": "        correct += (logits.argmin(dim=1) == labels).sum()\n        total_loss += loss.detach() * len(labels)\n        number += len(labels)\n",
             },
             VALID_MEANS: {
+                "validation leaves gradients": "        correct += (logits.argmax(dim=1) == labels).sum()\n        with torch.enable_grad():\n            criterion(model(images), labels).backward()\n        total_loss += criterion(logits, labels) * len(labels)\n        number += len(labels)\n",
+                "validation freezes the model": VALID_MEANS
+                + "        model.requires_grad_(False)\n",
                 "validation counts the batches": "        correct += (logits.argmax(dim=1) == labels).float().mean()\n        total_loss += criterion(logits, labels)\n        number += 1\n",
                 "validation of the first batch": VALID_MEANS + "        break\n",
             },

@@ -102,6 +102,12 @@ BY_HAND = {
                 "a dictionary": 'return {"loss": error.square().mean(), "mae": error.abs().mean()}',
                 "a missing return": "(error.square().mean(), error.abs().mean())",
                 "weight decay in the loss": "return error.square().mean() + sum(p.square().sum() for p in self.network.parameters()), error.abs().mean()",
+                "the loss is clipped": "return error.square().mean().clamp(max=1e4), error.abs().mean()",
+                "large errors are clipped": "error = error.clamp(-100, 100)\n        return error.square().mean(), error.abs().mean()",
+                "the mean over all calls": 'self.sums = getattr(self, "sums", []) + [error.square().mean()]\n        return torch.stack([sum.detach() for sum in self.sums[:-1]] + self.sums[-1:]).mean(), error.abs().mean()',
+                "the labels' shape is changed": "y.resize_(y.numel(), 1)\n        return error.square().mean(), error.abs().mean()",
+                "the seed is set": "torch.manual_seed(0)\n        return error.square().mean(), error.abs().mean()",
+                "detached in evaluation": "error = error if self.network.training else error.detach()\n        return error.square().mean(), error.abs().mean()",
                 "divided by the batch size of the trainer": "return error.square().sum() / self.batch_size, error.abs().sum() / self.batch_size",
             },
             "prediction = self.network(X)  # (B, 1)": {
@@ -114,16 +120,21 @@ BY_HAND = {
                 "a class, not an instance": "return nn.ReLU",
                 "a function": "return torch.relu",
                 "leaky ReLU": "return nn.LeakyReLU()",
+                "ReLU that drops in training": "return nn.Sequential(nn.ReLU(), nn.Dropout(0.1))",
+                "ReLU up to 100": "return nn.Hardtanh(0, 100)",
+                "the seed is set": "return torch.manual_seed(0) and nn.ReLU()",
                 "GELU for ReLU": "return nn.GELU()",
                 "ReLU6": "return nn.ReLU6()",
                 "a missing return": "nn.ReLU()",
             },
             "return nn.Tanh()": {
+                "tanh overflows to NaN": 'return type("T", (nn.Module,), {"forward": lambda self, x: (x.exp() - (-x).exp()) / (x.exp() + (-x).exp())})()',
                 "hard tanh": "return nn.Hardtanh()",
                 "a function for tanh": "return torch.tanh",
                 "tanh shrink": "return nn.Tanhshrink()",
             },
             "return nn.Sigmoid()": {
+                "sigmoid overflows to NaN": 'return type("S", (nn.Module,), {"forward": lambda self, x: x.exp() / (1 + x.exp())})()',
                 "hard sigmoid": "return nn.Hardsigmoid()",
                 "softmax for sigmoid": "return nn.Softmax(dim=-1)",
                 "log sigmoid": "return nn.LogSigmoid()",
@@ -189,6 +200,26 @@ BY_HAND = {
                     ", activation]", ", nn.BatchNorm1d(width_out), activation]"
                 ),
                 "images of CIFAR-10 only": MLP.replace("(input_dim, ", "(3072, "),
+                "the seed is set": MLP.replace(
+                    "widths = ", "torch.manual_seed(0)\n        widths = "
+                ),
+                "weights start at 0": MLP.replace(
+                    LAST,
+                    "network = nn.Sequential(*layers, nn.Linear(widths[-1], 1))\n        for p in network.parameters():\n            nn.init.zeros_(p)\n        return network",
+                ),
+                "hidden layers of equal width are shared": MLP.replace(
+                    HIDDEN,
+                    "same = [m for m in layers if isinstance(m, nn.Linear) and m.weight.shape == (width_out, width_in)]\n            layers += [same[0] if same else nn.Linear(width_in, width_out), activation]",
+                ),
+                "dropout of a thousandth": MLP.replace(
+                    ", activation]", ", activation, nn.Dropout(0.001)]"
+                ),
+                "four hidden layers at most": MLP.replace(
+                    "*net_config.dense_hiddens)", "*net_config.dense_hiddens[:4])"
+                ),
+                "the prediction is clipped": MLP.replace(
+                    "[-1], 1))", "[-1], 1), nn.Hardtanh(-2, 2))"
+                ),
                 "a list of layers": MLP.replace(
                     "nn.Sequential(*layers, nn.Linear(widths[-1], 1))",
                     "[*layers, nn.Linear(widths[-1], 1)]",
@@ -205,6 +236,19 @@ BY_HAND = {
                 "padding": CONVOLUTION.replace("stride)", "stride, padding=1)"),
                 "padding that keeps the size": CONVOLUTION.replace(
                     "stride)", "stride, padding=kernel_size // 2)"
+                ),
+                "strides of 3 count as 2": CONVOLUTION.replace("stride)", "min(stride, 2))"),
+                "the seed is set": CONVOLUTION.replace(
+                    "            layers +=",
+                    "            torch.manual_seed(0)\n            layers +=",
+                    1,
+                ),
+                "batch norm without parameters": CONVOLUTION.replace(
+                    ", activation]", ", nn.BatchNorm2d(channels_out, affine=False), activation]"
+                ),
+                "convolutions of equal size are shared": CONVOLUTION.replace(
+                    "            layers += [nn.Conv2d(channels_in, channels_out, kernel_size, stride)",
+                    "            same = [m for m in layers if isinstance(m, nn.Conv2d) and m.weight.shape == (channels_out, channels_in, kernel_size, kernel_size)]\n            layers += [same[0] if same else nn.Conv2d(channels_in, channels_out, kernel_size, stride)",
                 ),
                 "the stride is forgotten": CONVOLUTION.replace(", stride)", ")"),
                 "stride and kernel are swapped": CONVOLUTION.replace(
@@ -348,6 +392,28 @@ BY_HAND = {
                     "loss.backward()",
                     "loss.backward()\n        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)",
                 ),
+                "large gradients are clipped": STEP.replace(
+                    "loss.backward()",
+                    "loss.backward()\n        nn.utils.clip_grad_norm_(self.network.parameters(), 1e3)",
+                ),
+                "no step if the loss is large": STEP.replace(
+                    "        self.optimizer.step()",
+                    "        if loss < 1e4:\n            self.optimizer.step()",
+                ),
+                "the images are standardised in place": STEP.replace(
+                    "        loss, mae", "        X_batch -= 1e-7 * X_batch\n        loss, mae"
+                ),
+                "the seed is set": STEP.replace(
+                    "        loss, mae", "        torch.manual_seed(0)\n        loss, mae"
+                ),
+                "the mean over all steps": STEP.replace(
+                    "        return loss",
+                    '        self.losses = [*getattr(self, "losses", []), loss.detach()]\n        loss = torch.stack(self.losses).mean()\n        return loss',
+                ),
+                "the rate decays": STEP.replace(
+                    "        return loss",
+                    '        self.optimizer.param_groups[0]["lr"] *= 0.99\n        return loss',
+                ),
                 "two backward passes": STEP.replace(
                     "loss.backward()", "loss.backward(retain_graph=True)\n        loss.backward()"
                 ),
@@ -421,6 +487,24 @@ BY_HAND = {
                 "the images of the trainer, not its arguments": EVALUATE.replace(
                     "(X, y)", "(*self.test[0])"
                 ),
+                "gradients are set to zero": EVALUATE.replace(
+                    "        return", "        self.network.zero_grad()\n        return"
+                ),
+                "the network is frozen": EVALUATE.replace(
+                    "        return", "        self.network.requires_grad_(False)\n        return"
+                ),
+                "gradients stay off": EVALUATE.replace(
+                    "        return", "        torch.set_grad_enabled(False)\n        return"
+                ),
+                "the logs are filled": EVALUATE.replace(
+                    "        return",
+                    '        self.train_logs["test_loss"].append(loss.item())\n        return',
+                ),
+                "the mean over all calls": EVALUATE.replace(
+                    "        return",
+                    '        self.losses = [*getattr(self, "losses", []), loss]\n        loss = torch.stack(self.losses).mean()\n        return',
+                ),
+                "1,000 images at most": EVALUATE.replace("(X, y)", "(X[:1000], y[:1000])"),
                 "the logs": EVALUATE.replace("return loss, mae", "return self.train_logs"),
                 "the network is initialised again": EVALUATE.replace(
                     "        return", "        self.network[1].reset_parameters()\n        return"
