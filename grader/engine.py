@@ -20,7 +20,7 @@ from grader.server import Killed, Server, Stopped
 from grader.submissions import collect, digest
 
 STAND_INS = "stand_ins.json"
-IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0)
+IMPORT_LIMITS = sandbox.Limits(cpu=10, wall=30.0, result=1 << 20)
 CASE_LIMITS = sandbox.Limits()
 NOT_REACHED = "not reached: the grader ran out of time"
 KILLED = "the process that ran this case was killed from within or ran out of memory"
@@ -170,7 +170,7 @@ def grade(
             report.verdicts[number] = Verdict(message=KILLED)
         except Stopped:
             raise
-        except (RuntimeError, OSError, ValueError, LookupError) as error:
+        except Exception as error:  # one submission must not end the grading of the others
             text = str(error).replace(f"{grading.expected}/", "")[:300]
             report.verdicts[number] = Verdict(message=f"{STAFF}({text})", staff=True)
         report.notes += [note for note in grading.notes if note not in report.notes]

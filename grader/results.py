@@ -139,10 +139,13 @@ def to_row(name: str, report: Report) -> dict[str, Any]:
     for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
         row[f"{number} {case.name}"] = case.points if verdict.passed else 0
     errors = [verdict.message for verdict in report.verdicts if verdict.staff]
+    notes = " ".join(dict.fromkeys([*report.notes, *errors]))
+    if notes.startswith(("=", "+", "-", "@")):  # a spreadsheet would compute it
+        notes = f"'{notes}"
     return row | {
         "staff errors": len(errors),
         "seconds": round(report.seconds, 1),
-        "notes": " ".join(dict.fromkeys([*report.notes, *errors])),
+        "notes": notes,
         "not isolated": "; ".join(report.gaps),
     }
 

@@ -53,12 +53,22 @@ CAP_DAC_READ_SEARCH, CAPABILITY_VERSION_3 = 2, 0x20080522
 BPF_LOAD, BPF_JUMP_IF_EQUAL, BPF_JUMP_IF_LARGER, BPF_RETURN = 0x20, 0x15, 0x25, 0x06
 SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
 # Calls that nothing on the sheets needs and that reach beyond a run, by machine, after the number
-# of the architecture: socket, shmget, semget, msgget, mq_open, add_key, request_key, keyctl,
-# io_uring_setup. Pairs of connected sockets are another call.
+# of the architecture and that of fcntl. Between processes: socket, shmget, semget, msgget, mq_open,
+# add_key, request_key, keyctl, io_uring_setup, ptrace, process_vm_readv, process_vm_writev, flock,
+# inotify_init1. What other runs have read: fadvise64, preadv2, mincore, cachestat. More memory than
+# the limit: memfd_create. Pairs of connected sockets are another call.
 REFUSED_CALLS = {
-    "x86_64": (0xC000003E, 41, 29, 64, 68, 240, 248, 249, 250, 425),
-    "aarch64": (0xC00000B7, 198, 194, 190, 186, 180, 217, 218, 219, 425),
+    "x86_64": (
+        *(0xC000003E, 72, 41, 29, 64, 68, 240, 248, 249, 250, 425, 101, 310, 311, 73, 294),
+        *(221, 327, 27, 451, 319, 253),  # the last is inotify_init
+    ),
+    "aarch64": (
+        *(0xC00000B7, 25, 198, 194, 190, 186, 180, 217, 218, 219, 425, 117, 270, 271, 32, 26),
+        *(223, 286, 232, 451, 279),
+    ),
 }
+# Of fcntl: F_GETLK, F_SETLK, F_SETLKW, the same for open file descriptions, F_SETLEASE.
+REFUSED_OF_FCNTL = (5, 6, 7, 36, 37, 38, 1024)
 # Users that nobody has: systemd leaves both ranges unassigned; the second is for containers that
 # map fewer.
 UIDS = (range(1_900_000_000, 2_100_000_000), range(60_578, 61_184))
@@ -70,6 +80,7 @@ SYSTEM = (
 )
 WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # by every user
 SPACE = 64 << 20  # bytes that a run can write in namespaces
+FOLDER_ITSELF = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 RESULT, TRACE = 3, 4  # file descriptors of the child: its result, and its stack if it crashes
 TEXT_KEPT = 20_000  # bytes of the stack; the rest is read and dropped, as is all other output
 
@@ -293,7 +304,10 @@ def _wait(
     if stopped or usage.ru_utime + usage.ru_stime >= limits.cpu:
         return "time"
     code = os.waitstatus_to_exitcode(status)
-    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    if code >= 0:
+        return f"exit status {code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return known.get(-code, f"signal {-code}")  # real-time signals have no names
 
 
 def _kill_descendants() -> None:
@@ -459,13 +473,14 @@ def remove(path: Path) -> None:
         if path.is_symlink() or not path.is_dir():
             path.unlink()
             return
-        path.chmod(0o700)
-        top = os.open(path, os.O_RDONLY)
+        # No link is followed, even if a process that is still there puts one in its place.
+        top = os.open(path, FOLDER_ITSELF)
         try:
+            os.fchmod(top, 0o700)
             waiting = _empty(top, top)
             while waiting:
                 name = waiting.pop()
-                inner = os.open(name, os.O_RDONLY, dir_fd=top)
+                inner = os.open(name, FOLDER_ITSELF, dir_fd=top)
                 try:
                     waiting += _empty(inner, top)
                 finally:
@@ -637,14 +652,18 @@ def _refuse_calls() -> None:
     """Let the system refuse REFUSED_CALLS, to this process and those that it starts."""
     if os.uname().machine not in REFUSED_CALLS:
         return
-    architecture, *calls = REFUSED_CALLS[os.uname().machine]
-    number = len(calls)
+    architecture, fcntl_call, *calls = REFUSED_CALLS[os.uname().machine]
+    number, locks = len(calls), len(REFUSED_OF_FCNTL)
+    equal = BPF_JUMP_IF_EQUAL
     instructions = [  # each with the number of instructions to skip, if it is true and if not
         (BPF_LOAD, 0, 0, 4),  # the architecture
-        (BPF_JUMP_IF_EQUAL, 0, number + 3, architecture),
+        (equal, 0, number + locks + 5, architecture),
         (BPF_LOAD, 0, 0, 0),  # the number of the call
-        (BPF_JUMP_IF_LARGER, number + 1, 0, 0x3FFFFFFF),  # of another calling convention
-        *((BPF_JUMP_IF_EQUAL, number - i, 0, call) for i, call in enumerate(calls)),
+        (BPF_JUMP_IF_LARGER, number + locks + 3, 0, 0x3FFFFFFF),  # of another calling convention
+        *((equal, number + locks + 2 - i, 0, call) for i, call in enumerate(calls)),
+        (equal, 0, locks + 1, fcntl_call),
+        (BPF_LOAD, 0, 0, 24),  # its second argument
+        *((equal, locks - i, 0, command) for i, command in enumerate(REFUSED_OF_FCNTL)),
         (BPF_RETURN, 0, 0, SECCOMP_ALLOW),
         (BPF_RETURN, 0, 0, SECCOMP_ERRNO | errno.EACCES),
     ]

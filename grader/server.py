@@ -162,7 +162,10 @@ class Server:
                 ],
                 cwd=ROOT,
                 # Threads would not survive the fork; packages write into TMPDIR at import.
-                env=os.environ | dict.fromkeys(THREADS, "1") | {"TMPDIR": self._folder},
+                # No other variable: student code can read them.
+                env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+                | dict.fromkeys(THREADS, "1")
+                | dict.fromkeys(("TMPDIR", "MPLCONFIGDIR"), self._folder),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[other.fileno()],
                 start_new_session=True,  # Ctrl-C ends it through this process
@@ -193,6 +196,7 @@ class Server:
 
 # ------------------------------------------------------------------ in the server's process
 
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONPATH")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -289,9 +293,16 @@ def _run(
     from grader.trial import conduct
 
     case = _find(assignment, arguments.pop("case")) if "case" in arguments else None
-    function = partial(conduct, case, **arguments)
+    function = partial(_without_grader, partial(conduct, case, **arguments))
     outcome = sandbox.run(function, isolation, limits, files, trusted, connection.fileno())
     return {"ended": outcome.ended, "trace": outcome.trace}, outcome.result or b""
+
+
+def _without_grader(function: Callable[[Path], bytes], code: Path) -> bytes:
+    """Call a function in the child, where ``import grader`` then finds nothing to replace."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "grader"]:
+        del sys.modules[name]
+    return function(code)
 
 
 def _probe(

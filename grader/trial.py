@@ -287,8 +287,8 @@ class Trial:
             with self.watched():
                 output = part(*inputs)
             for number, (tensor, copy) in enumerate(zip(inputs, before), start=1):
-                same = "unchanged" if torch.equal(tensor, copy) else "changed in place"
-                self.record_text(f"{what}: argument {number} after the call", same)
+                if not torch.equal(tensor, copy):
+                    raise Wrong(f"{what}: argument {number} is changed in place")
             self.record(f"{what}, without gradients", output)
             _negate(part)
             with self.watched():

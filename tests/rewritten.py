@@ -126,7 +126,7 @@ class Linear(nn.Module):
         super(Linear, self).__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = nn.Parameter(torch.zeros((out_features, in_features)))
+        self.weight = nn.Parameter(torch.randn((out_features, in_features)))
         self.bias = nn.Parameter(torch.zeros((out_features)))
 
     def forward(self, input):
@@ -161,7 +161,7 @@ class MLP(torch.nn.Module):
             e = torch.exp(-2 * inputs.abs())
             return torch.sign(inputs) * (1 - e) / (1 + e)
         elif activation == "sigmoid":
-            return 1 / (1 + torch.exp(-inputs))
+            return (1 + torch.tanh(inputs / 2)) / 2
 
     def _initialize_linear_layer(self, module):
         fan_out, fan_in = module.weight.shape

@@ -239,7 +239,7 @@ def test_labels_changed_in_place_are_noticed(graded):
     cases = ["loss_is_the_mean_cross_entropy", "loss_leaves_its_arguments_alone"]
     result = graded({"utils.py": text}, *cases)
     assert result.passed == {cases[0]}
-    assert "argument 2 after the call is changed in place" in result.message(cases[1])
+    assert "argument 2 is changed in place" in result.message(cases[1])
 
 
 GLOBALS = """
@@ -570,7 +570,7 @@ def test_the_same_submission_gets_the_same_score_and_messages_twice(graded):
         ),
         "utils.py": edit(
             SOLUTION["utils.py"],
-            ("return (logits.argmax(dim=1) == labels)", "return torch.rand(5).mean() + (labels)"),
+            ("_mean(log_normalizer - target, dim=0)", "torch.rand(5).mean() + labels"),
         ),
     }
     first = graded(files, *QUICK.values())

@@ -135,7 +135,8 @@ def test_a_thousand_threads_are_refused(spoilt):
 
 def test_an_orphan_in_its_own_session_is_gone_afterwards(spoilt):
     code = (
-        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        "import os, time\nif not os.path.exists('started') and os.fork() == 0:\n"
+        "    os.setsid()\n    if os.fork() == 0:\n"
         "        open('started', 'w').close()\n"
         "        while True:\n            time.sleep(1)\n    os._exit(0)\n"
         "while not os.path.exists('started'):\n    time.sleep(0.01)\nreturn right"

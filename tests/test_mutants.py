@@ -36,9 +36,9 @@ def test_a_mutant_with_a_mistake_is_caught_and_one_without_is_missed(
     assignment, monkeypatch, capsys
 ):
     source = read_solution(assignment)["utils.py"].decode()
-    wrong = edit(source, ("return (logits.argmax(dim=1)", "return (logits.argmin(dim=1)"))
+    wrong = edit(source, ("log_normalizer - target", "log_normalizer + target"))
     two = [
-        Mutant("utils.py", wrong, "the smallest logit", "4.1"),
+        Mutant("utils.py", wrong, "the wrong sign", "4.1"),
         Mutant("utils.py", source, "no mistake", "4.1"),
     ]
     monkeypatch.setattr("grader.mutants.make_mutants", lambda _: two)

@@ -109,7 +109,7 @@ VARIANTS = {
         [
             (RELU, "return inputs.clamp(min=0)"),
             (TANH, "return 2 * torch.sigmoid(2 * inputs) - 1"),
-            (SIGMOID, "return 1 / (1 + torch.exp(-inputs))"),
+            (SIGMOID, "return (1 + torch.tanh(inputs / 2)) / 2"),
         ],
     ),
     "images flattened by view, in-place ReLU": (

@@ -759,23 +759,6 @@ BY_HAND = {
                 "torch's loss by a composed name": 'return getattr(torch.nn.functional, "cross" + "_entropy")(logits, labels)',
                 "a new tensor that is always on the CPU": "return _mean(log_normalizer - target + torch.zeros(len(labels)), dim=0)",
             },
-            "logits.argmax(dim=1)": {
-                "the smallest logit": "logits.argmin(dim=1)",
-            },
-            "(logits.argmax(dim=1) == labels)": {
-                "the largest logit over the batch": "(logits.argmax(dim=0)[0] == labels)",
-                "the error rate": "(logits.argmax(dim=1) != labels)",
-                "top-2 accuracy": "(logits.topk(2, dim=1).indices == labels[:, None]).any(dim=1)",
-                "one correct image is enough": "(logits.argmax(dim=1) == labels).any()",
-            },
-            ".float().mean()": {
-                "the number of correct ones": ".float().sum()",
-                "a percentage": ".float().mean() * 100",
-                "an integer": ".float().mean().long()",
-                "always divided by 64": ".float().sum() / 64",
-                "one for every image": ".float()",
-                "divided by the number of classes": ".float().sum() / logits.shape[1]",
-            },
         },
     },
 }
