@@ -715,9 +715,9 @@ def block_has_the_layers_of_the_figure(trial: Trial):
 def block_adds_its_input(trial: Trial):
     """ResidualBlock that keeps the shape returns the correct output and gradients in evaluation."""
     for what, block in _blocks(trial, (5, 5), (3, 3, 1)):
-        for batch in (3, 1, 2):
-            maps = trial.draw(batch, block.conv1.in_channels, 7, 7, seed=batch)
-            words = f"{what} in evaluation, batch of {batch}"
+        for batch, scale in ((3, 1), (1, 1), (2, 1000)):
+            maps = scale * trial.draw(batch, block.conv1.in_channels, 7, 7, seed=batch)
+            words = f"{what} in evaluation, batch of {batch}, maps near {scale}"
             trial.differentiate(words, _set(block, "evaluation"), maps)
     trial.run_tests(TESTS, "TestResidualBlock.test_output_equals_stored_numbers")
 
@@ -818,10 +818,10 @@ def resnet18_has_the_layers_of_the_figure(trial: Trial):
 @case("3.2", 2.5, FILE, public=True, stand_ins=BLOCK)
 def resnet18_computes_its_logits(trial: Trial):
     """ResNet18 returns the correct logits in evaluation, for one image and for more."""
-    model: Any = _set(_resnet18(trial), "evaluation")
-    for batch in (1, 2, 5):
-        images = trial.draw(batch, 3, 32, 32, seed=batch)
-        trial.call(f"ResNet18() in evaluation, {batch} images", model, images)
+    model = _set(_resnet18(trial), "evaluation")
+    for batch, scale in ((1, 1), (5, 1), (2, 1000)):
+        images = scale * trial.draw(batch, 3, 32, 32, seed=batch)
+        trial.call(f"ResNet18() in evaluation, {batch} images near {scale}", model, images)
     trial.run_tests(TESTS, "TestResNet18.test_output_equals_stored_numbers")
 
 
