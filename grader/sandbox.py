@@ -422,9 +422,10 @@ def _count(limits: Limits, uid: int | None) -> dict[str, int]:
 def _number_of_tasks(uid: int) -> int:
     """Return a user's number of threads in all processes."""
     number = 0
-    for path in Path("/proc").glob("[0-9]*/status"):
-        with suppress(OSError):  # the process has ended
-            fields = dict(line.partition(":")[::2] for line in path.read_text().splitlines())
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # the process has ended; glob would raise that too
+            text = Path("/proc", name, "status").read_text()
+            fields = dict(line.partition(":")[::2] for line in text.splitlines())
             if int(fields["Uid"].split()[0]) == uid:
                 number += int(fields["Threads"])
     return number

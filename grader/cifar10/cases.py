@@ -117,11 +117,7 @@ def hidden_layers_chain_the_sizes(trial: Trial):
             trial.record_parameters(f"Layer {number} of {what}", layer)
             kind = "Linear" if isinstance(layer, trial.mlp.Linear) else type(layer)
             trial.record_text(f"The class of layer {number} of {what}", str(kind))
-    trial.run_tests(
-        TESTS,
-        "TestMLPLayers.test_layers_have_the_right_shapes",
-        "TestMLP.test_number_of_parameters",
-    )
+    trial.run_tests(TESTS, "TestMLPLayers.test_layers_have_the_right_shapes")
 
 
 @case("1.2", 0.75, "mlp.py", stand_ins=("Linear",), hint="consider the initialisation of an MLP.")
@@ -195,7 +191,11 @@ def mlp_takes_any_batch(trial: Trial):
             what = f"MLP(48, [8, 6], 13) in {mode}, images of shape {shape}"
             trial.probe(what, _set(model, mode), trial.draw(*shape))
     _check_device(trial, model, (2, 3, 4, 4), "MLP")
-    trial.run_tests(TESTS, "TestMLP.test_logits_have_one_row_per_image")
+    trial.run_tests(
+        TESTS,
+        "TestMLP.test_number_of_parameters",
+        "TestMLP.test_logits_have_one_row_per_image",
+    )
 
 
 # ---------------------------------------------------------------- Problem 2: ResNet18
