@@ -240,7 +240,8 @@ _MESSAGES = {
     "a process that stays": (
         "import socket, time\ntry:\n    s = socket.socket(socket.AF_UNIX)\n"
         "    s.bind('\\0message')\nexcept OSError:\n    s = None\n"
-        "if os.fork() == 0:\n    os.setsid()\n    time.sleep(30)\n    os._exit(0)",
+        "if not hasattr(os, 'stays'):\n    os.stays = True\n    if os.fork() == 0:\n"
+        "        os.setsid()\n        time.sleep(30)\n        os._exit(0)",
         "'message' in open('/proc/net/unix').read()",
     ),
     "a server of its own": (
@@ -278,11 +279,11 @@ def messenger(name: str) -> dict[str, str]:
 
 
 def _right_if(condition: str) -> str:
-    """The solution's utils.py with an accuracy that is right under a condition."""
-    right = "return (logits.argmax(dim=1) == labels)"
+    """The solution's utils.py with a loss that is right under a condition."""
+    right = "return _mean(log_normalizer - target, dim=0)"
     return edit(
         SOLUTION["utils.py"],
-        (right, f"import os, sys\n    return ({condition}) * (logits.argmax(dim=1) == labels)"),
+        (right, f"import os, sys\n    {right.replace('return', f'return ({condition}) *')}"),
     )
 
 

@@ -1,4 +1,7 @@
-"""No attack gains a point, in each setting that the grader runs in, or a gap says so."""
+"""No attack gains a point, in each setting that the grader runs in, or a gap says so.
+
+``ATTACKS=full pytest -m slow tests/attacks`` runs all settings, minutes each; without it, Gradescope's.
+"""
 
 import json
 import os
@@ -72,7 +75,9 @@ def test_a_sample_of_the_attacks_gains_nothing(name, expected, graded, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting", SETTINGS if os.environ.get("ATTACKS") == "full" else ["root in Docker"]
+)
 def test_no_attack_gains_anything(setting, shared, public_python, open_folder):  # noqa: F811
     prefix, has_gaps = SETTINGS[setting]
     source, expected = open_folder / "source", open_folder / "source" / "expected"
