@@ -1,6 +1,6 @@
 """No attack gains a point, in each setting that the grader runs in, or a gap says so.
 
-``ATTACKS=full pytest -m slow tests/attacks`` runs all settings, minutes each; without it, Gradescope's.
+With ``ATTACKS=full``, the slow test runs all settings, minutes each; without it, Gradescope's.
 """
 
 import json
