@@ -303,7 +303,7 @@ def run_grader(*arguments):
         ("grade cifar100 .", "there is no assignment 'cifar100'; choose from cifar10"),
         ("grade cifar10 no/such/folder", "no/such/folder does not exist"),
         ("grade cifar10 . --jobs 0", "--jobs: '0' is not a whole number of 1 or more"),
-        ("grade cifar10 . . --results r.json", "--results is for one submission"),
+        ("grade cifar10 . docs --results r.json", "--results is for one submission"),
         ("grade cifar10 . --expected no/such", "--expected: no/such is not a folder"),
         ("grade cifar10 . --csv no/such/marks.csv", "--csv: no/such is not a folder"),
         ("grade cifar10 . --cluster slurm", "--cluster needs --csv"),
