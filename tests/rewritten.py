@@ -445,8 +445,8 @@ class Linear(Base):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self.register_parameter("weight", nn.Parameter(torch.Tensor(out_features, in_features)))
-        self.register_parameter("bias", nn.Parameter(torch.Tensor(out_features)))
+        self.register_parameter("weight", nn.Parameter(torch.randn(out_features, in_features)))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(out_features)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -507,13 +507,6 @@ REWRITTEN: dict[str, dict[str, str | bytes]] = {
         (LINEAR, 'return torch.einsum("...i,oi->...o", input, self.weight) + self.bias')
     ),
     "matmul with T": _mlp((LINEAR, "return input @ self.weight.T + self.bias")),
-    "baddbmm": _mlp(
-        (
-            LINEAR,
-            "return torch.baddbmm(self.bias.expand(1, len(input), -1), input[None], "
-            "self.weight.t()[None])[0]",
-        )
-    ),
     "a sum of products": _mlp(
         (LINEAR, "return (input.unsqueeze(-2) * self.weight).sum(-1).add(self.bias)")
     ),
