@@ -18,7 +18,7 @@ from training.arguments import Parser, add_number, positive, positive_int, reaso
 PROGRAM = "python -m grader"
 
 try:
-    from grader.assignment import ROOT, load_manifest
+    from grader.assignment import ROOT, list_assignments, load_manifest
     from grader.engine import Report, grade, prepare_expected
     from grader.marks import Marks, Row, Work, check_isolation, grade_many, make_row, make_setup
     from grader.results import WIDTH, gaps_of, to_line, to_table, write_gradescope
@@ -118,8 +118,7 @@ def _add_command(
         description=f"{what[0].upper()}{what[1:]}",
         epilog=f"example: python -m grader {example}",
     )
-    names = sorted(path.parent.name for path in (ROOT / "grader").glob("*/manifest.py"))
-    command.add_argument("assignment", help=", ".join(names))
+    command.add_argument("assignment", help=", ".join(list_assignments()))
     return command
 
 
@@ -188,7 +187,7 @@ def _grade(args: argparse.Namespace) -> int:
         folder, prefix = args.csv.parent, cluster.prefix(args.csv)
     with (
         tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary,
-        Server(args.assignment) as server,
+        Server(args.assignment, args.jobs) as server,
         _uninterrupted_cleanup(),
     ):
         setup = make_setup(server.assignment, args.expected, args.deadline) if args.csv else ""
@@ -286,6 +285,4 @@ def _grade_many(
 
 
 if __name__ == "__main__":
-    # An exception, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from grader import __main__ as command_line
-from grader import engine
+from grader import engine, sandbox
 
 from grading import (
     GRADER_REPLACED,
@@ -144,6 +144,25 @@ def test_as_root_a_submission_reads_nothing_of_the_grader(public_python, expecte
     assert attack.passed == set(QUICK.values()) - {QUICK["mlp.py"]}
     assert right.passed == set(QUICK.values())
     assert not any("files" in gap for gap in right.results["extra_data"]["not_isolated"])
+
+
+def test_an_ordinary_user_removes_folders_without_permissions(open_folder):
+    inner = open_folder / "run" / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "file").touch()
+    for path in (inner / "file", inner, inner.parent, inner.parent.parent):
+        path.chmod(0)
+    uid = 1234 if os.geteuid() == 0 else os.geteuid()
+    if os.geteuid() == 0:
+        for path in (open_folder, *open_folder.rglob("*")):
+            os.chown(path, uid, uid)
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(uid)
+        sandbox.remove(open_folder / "run")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert not os.path.lexists(open_folder / "run")
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 
 import pytest
@@ -67,7 +68,7 @@ def test_ci_installs_and_tests_with_the_commands_of_the_readme():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, small_npz):
-    """A copy of the project, with data for it and two submissions, one of them wrong."""
+    """A copy of the project, with data for it and the submissions that the page describes."""
     folder = tmp_path_factory.mktemp("fresh") / "project"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -81,7 +82,7 @@ def project(tmp_path_factory, small_npz):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     shutil.copy(small_npz, folder / "bands.npz")
-    for name in ("ada", "bo"):
+    for name in ("ada", "dan", "bo"):
         submission = folder / "submissions" / name
         submission.mkdir(parents=True)
         for file in ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py"):
@@ -91,6 +92,12 @@ def project(tmp_path_factory, small_npz):
         "_mean(log_normalizer - target,", "_mean(target - log_normalizer,"
     )
     loss.write_text(wrong)
+    dan = folder / "submissions" / "dan"
+    (dan / "utils.py").rename(dan / "utils (1).py")
+    archive = folder / "submissions" / "eve.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(ROOT / "mlp.py", "mlp.py")
+    archive.write_bytes(archive.read_bytes().replace(b"PK\1\2", b"PK\0\0"))
     return folder
 
 
