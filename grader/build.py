@@ -11,10 +11,10 @@ from grader.server import Server
 # The modules that run on Gradescope.
 ENGINE = (
     "grader/__init__.py", "grader/__main__.py", "grader/assignment.py", "grader/engine.py",
-    "grader/forbidden.py", "grader/imports.py", "grader/judge.py", "grader/marks.py",
-    "grader/results.py", "grader/sandbox.py", "grader/server.py", "grader/submissions.py",
-    "grader/trial.py", "training/__init__.py", "training/arguments.py", "training/files.py",
-    "training/interrupt.py",
+    "grader/feedback.py", "grader/forbidden.py", "grader/imports.py", "grader/judge.py",
+    "grader/marks.py", "grader/pages.py", "grader/results.py", "grader/sandbox.py",
+    "grader/server.py", "grader/submissions.py", "grader/trial.py", "training/__init__.py",
+    "training/arguments.py", "training/files.py", "training/interrupt.py",
 )  # fmt: skip
 
 
