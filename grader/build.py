@@ -32,10 +32,10 @@ def make_autograder(
     Returns:
         The path of the zip file.
     """
-    package = f"grader/{assignment.name}"
-    cases = (f"{package}/{name}" for name in ("__init__.py", "manifest.py", "cases.py"))
-    tests = str(PurePosixPath(assignment.manifest.SOLUTION, "test.py"))
-    members = {name: (ROOT / name).read_bytes() for name in (*ENGINE, *cases, tests)}
+    names = [*ENGINE, *(f"grader/{assignment.name}/{name}.py" for name in ("manifest", "cases"))]
+    if "test.py" in assignment.manifest.HANDOUT:  # which cases run too
+        names.append(str(PurePosixPath(assignment.manifest.SOLUTION, "test.py")))
+    members = {name: (ROOT / name).read_bytes() for name in names}
     for name in ("setup.sh", "run_autograder", "requirements.txt"):
         text = (ROOT / "grader" / "gradescope" / name).read_text(encoding="utf-8")
         members[name] = text.replace("ASSIGNMENT", assignment.name).encode()
