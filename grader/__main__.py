@@ -20,7 +20,8 @@ PROGRAM = "python -m grader"
 try:
     from grader.assignment import ROOT, list_assignments, load_manifest
     from grader.engine import Report, grade, prepare_expected
-    from grader.marks import Marks, Row, Work, check_isolation, grade_many, make_row, make_setup
+    from grader.feedback import check_folder, write_pages
+    from grader.marks import Marks, Row, Work, check_isolation, finish, grade_many, make_setup
     from grader.results import WIDTH, gaps_of, to_line, to_table, write_gradescope
     from grader.server import Server
 except ModuleNotFoundError as error:
@@ -71,6 +72,12 @@ def make_parser() -> Parser:
         metavar="FILE",
         help="one row per submission, written as it is graded; rows that are there and still "
         "valid are kept",
+    )
+    marks.add_argument(
+        "--feedback",
+        type=Path,
+        metavar="DIR",
+        help="write a page for each student, and index.html for the course staff",
     )
     marks.add_argument(
         "--results", type=Path, metavar="FILE", help="write results.json for Gradescope"
@@ -193,13 +200,20 @@ def _grade(args: argparse.Namespace) -> int:
         setup = make_setup(server.assignment, args.expected, args.deadline) if args.csv else ""
         expected = args.expected or Path(temporary, "expected")
         work = Work(
-            args.assignment, submissions, expected, args.deadline, args.require_isolation, setup
-        )
+            args.assignment, submissions, expected, args.deadline, args.require_isolation, setup,
+            args.feedback,
+        )  # fmt: skip
+        if args.feedback:
+            check_folder(args.feedback, server.assignment)
         marks = Marks(args.csv, server.assignment) if args.csv else None
-        if len(submissions) > 1 or args.cluster:
-            rows = _grade_many(work, marks, server, Path(temporary), args)
-        else:
-            rows = [_grade_one(work, marks, server, args)]
+        try:
+            if len(submissions) > 1 or args.cluster:
+                rows = _grade_many(work, marks, server, Path(temporary), args)
+            else:
+                rows = [_grade_one(work, marks, server, args)]
+        finally:
+            if args.feedback:
+                write_pages(args.feedback, server.assignment)
     full = all(float(row["score"]) == server.assignment.points for row in rows)
     return 0 if full or args.always_succeed else 1
 
@@ -226,7 +240,7 @@ def _grade_one(work: Work, marks: Marks | None, server: Server, args: argparse.N
     if args.results:
         write_gradescope(report, args.results)
     print(to_table(report))
-    row = make_row(submission, report, work.setup)
+    row = finish(submission, report, work)
     if marks:
         marks.add(row)
     return row

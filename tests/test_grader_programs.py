@@ -290,6 +290,33 @@ def test_the_zip_holds_no_solution_and_its_scripts_are_sound(autograder, tmp_pat
         subprocess.run(["bash", "-n", tmp_path / script], check=True)
 
 
+@pytest.mark.parametrize("version", ["Python 3.9.18", "Python 3.6.9"])
+def test_an_image_with_an_old_python_is_refused_in_words(version, tmp_path):
+    """Before anything is installed; the stand-in for Python is old, whatever it is asked."""
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f"""#!/bin/sh
+case "$*" in
+    *sys.version_info*) exit 1 ;;
+    --version) echo {version} ;;
+    "-m venv --help"|"-c import ensurepip") ;;
+    *) echo "it goes on: $*"; touch {tmp_path}/changed ;;
+esac
+""")
+    python.chmod(0o755)
+    run = subprocess.run(
+        ["bash", ROOT / "grader" / "gradescope" / "setup.sh"],
+        env={"PATH": f"{python.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1 and run.stdout == "" and not (tmp_path / "changed").exists()
+    assert run.stderr.splitlines() == [
+        f"The grader needs Python 3.10 or later; this image has {version}.",
+        "Choose Ubuntu 22.04 or later as the base image, then build again.",
+    ]
+
+
 def test_no_member_of_an_archive_leaves_its_folder(autograder):
     """Gradescope unpacks what students submit; what staff unpack is ours, and stays inside."""
     for name in zipfile.ZipFile(autograder).namelist():

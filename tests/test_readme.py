@@ -20,7 +20,7 @@ from training import arguments, mistakes
 
 from conftest import ROOT
 
-NAMES = ("training", "experiments", "grading", "benchmarks", "extending")
+NAMES = ("training", "experiments", "grading", "gradescope", "benchmarks", "extending")
 PAGES = {
     path: path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES))
