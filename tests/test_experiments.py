@@ -129,6 +129,8 @@ def test_runs_that_are_the_same_share_a_folder():
             ("batch_size", "mlpmixer, 128"),
             ("weight_decay", "mlpmixer, 0.0005"),
             ("optimizer", "mlpmixer, adamw"),
+            ("learning_rate_adamw", "MLP-Mixer with AdamW, 0.001"),
+            ("mixer_width", "128, 1024"),
             ("patch_size", "4"),
             ("embed_dim", "256"),
         )
@@ -564,13 +566,15 @@ def test_gradient_norms_are_those_of_the_gradients(tiny, tmp_path):
     settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=2, precision="float32")
     run = plan.runs_of(plan.load_experiments()["gradient_flow"], settings)["mlp"][0]
     gradient_flow.train(run, settings)
-    names, steps, norms = gradient_flow.read_norms(run.folder)
+    names, steps, norms, weights = gradient_flow.read_norms(run.folder)
     assert steps == [0, 1]
 
     training = classify.setup(replace(run, folder=tmp_path / "again"), settings)
     training.close()
     training.train_batches.set_epoch(1)
     images, labels = next(iter(training.train_batches))
+    for name, row in zip(names, weights):
+        assert row[0] == pytest.approx(training.model.get_parameter(name).norm().item(), rel=1e-4)
     torch.nn.functional.cross_entropy(training.model.train()(images), labels).backward()
     for name, row in zip(names, norms):
         expected = training.model.get_parameter(name).grad.norm().item()
@@ -589,7 +593,8 @@ def groups_of(accuracies, diverged=()):
     for label, by_seed in accuracies.items():
         runs = [plan.Run({"seed": seed}, Path(str(seed))) for seed in by_seed]
         results = [
-            {"valid_accs": [0.0, value], "train_accs": [0.0, 0.9], "best_epoch": 2, "model": "mlp"}
+            {"valid_accs": [0.0, value], "train_accs": [0.0, 0.9], "best_epoch": 2}
+            | {"data": {"valid_images": 5000}}
             | {"finished": "diverged: ..." if (label, seed) in diverged else "trained to the end"}
             | {"test_acc": value - 0.01}
             for seed, value in by_seed.items()
@@ -615,13 +620,15 @@ def test_the_lead_is_that_of_paired_seeds():
     text = text_of("say_best", groups, "the net {}")
     assert "best validation accuracy is 60.8% ± 19.7%, with the net a (test 59.8% ± 19.7%)" in text
     assert "the second best is 50.0% ± 0.0%, with the net b. For the same seed, the" in text
-    assert "differ by 1.0 ± 3.6 points (mean and standard deviation of 3 paired" in text
-    assert "the first is higher for 2 of the 3 seeds." in text
+    # 1 ± 4.30 * 3.61 / sqrt(3)
+    interval = "+1.0 points (95 % confidence interval over 3 seeds: -8.0 to +10.0)"
+    assert f"the first two differ by {interval}, which includes 0." in text
 
 
 def test_one_seed_says_nothing_of_chance():
     text = text_of("say_best", groups_of({"a": {42: 0.6}, "b": {42: 0.5}, "c": {42: 0.4}}))
-    assert "the lowest is 40.0%, with c. A single seed cannot show how much" in text
+    assert "the lowest is 40.0%, with c. One seed does not show how much" in text
+    assert "the 5,000 validation images alone has a standard error of 0.7 points." in text
 
 
 def test_equal_accuracies_share_a_place():
@@ -643,7 +650,7 @@ def test_a_group_with_a_diverged_run_is_named_and_not_ranked():
 def test_the_best_of_each_model_is_stated_without_its_name():
     accuracies = {f"mlp, {size}": {42: 0.5 + size / 1000} for size in (1, 2, 3)}
     text = text_of("say_best_of_each_model", groups_of(accuracies), "a size of {}")
-    assert "For `mlp`, the best validation accuracy is 50.3%, with a size of 3 (test 49.3%)" in text
+    assert "For mlp, the best validation accuracy is 50.3%, with a size of 3 (test 49.3%)" in text
     assert "the second best is 50.2%, with a size of 2; the lowest is 50.1%, with a si" in text
 
 
