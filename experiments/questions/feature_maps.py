@@ -99,18 +99,11 @@ def _share(part, weights):
 
 def say_selectivity(page, layer, convolution, model, split, data):
     """Question 3.6: how much of a filter's mean output the class explains, and for which class."""
-    means = outputs_of(model, convolution, split.images, lambda out: out.mean(dim=(2, 3))).double()
-    labels = split.labels
-    classes = labels.unique()
-    by_class = torch.stack([means[labels == c].mean(dim=0) for c in classes])  # (K, filters)
-    sizes = torch.stack([(labels == c).sum() for c in classes])[:, None]
-    centre, variance = means.mean(dim=0), means.var(dim=0, correction=0).clamp(min=1e-12)
-    explained = (sizes * (by_class - centre) ** 2).sum(dim=0) / len(means) / variance
+    means = outputs_of(model, convolution, split.images, lambda out: out.mean(dim=(2, 3)))
+    classes, scores, explained = explain_by_class(means.double(), split.labels)
     chance = (len(classes) - 1) / (len(means) - 1)
-    best = explained[:SHOWN].argsort(descending=True)[:3].tolist()
-    scores = (by_class - centre) / variance.sqrt()
     parts = []
-    for number in best:
+    for number in explained[:SHOWN].argsort(descending=True)[:3].tolist():
         extreme = scores[:, number].abs().argmax()
         name = data.name_of(int(classes[extreme]))
         side = "high" if scores[extreme, number] > 0 else "low"
@@ -121,3 +114,17 @@ def say_selectivity(page, layer, convolution, model, split, data):
         f"filters), {explained.max():.0%} at most; {chance:.1%} would be chance. Of the filters "
         f"shown, the most selective are {', '.join(parts)}."
     )
+
+
+def explain_by_class(values, labels):
+    """Return how values (N, filters) depend on labels (N,).
+
+    Returns:
+        The classes (K,), their means in standard deviations of the filter (K, filters), and the
+        share of the variance of each filter that lies between the classes (filters,).
+    """
+    classes = labels.unique()
+    scores = (values - values.mean(dim=0)) / values.std(dim=0, correction=0).clamp(min=1e-12)
+    means = torch.stack([scores[labels == one].mean(dim=0) for one in classes])
+    sizes = torch.stack([(labels == one).sum() for one in classes])
+    return classes, means, (sizes[:, None] * means**2).sum(dim=0) / len(labels)
