@@ -29,7 +29,7 @@ STEPS = 5  # timed for the estimate
 COMMIT = "commit.txt"  # in the folder of a run: the commit that started it
 HEADER = [
     "model", "settings", "epochs", "seeds", "validation accuracy", "test accuracy",
-    "test accuracy in reports", "hours per run", "precision, hardware",
+    "test accuracy in reports", "seconds per epoch", "precision, hardware",
 ]  # fmt: skip
 
 
@@ -200,12 +200,15 @@ def to_table(results: dict[str, Any]) -> str:
 
 
 def to_markdown(results: dict[str, Any]) -> str:
-    """Return the table, a row per training: means and standard deviations over the seeds."""
+    """Return the table, a row per training: means and standard deviations over the seeds.
+
+    The time of an epoch is the median, since other programs may have run during some of them.
+    """
     rows = [HEADER, ["---"] * len(HEADER)]
     for training in TRAININGS:
         if not (runs := results["runs"].get(training.name)):
             continue
-        seconds = [sum(run["train_seconds"] + run["valid_seconds"]) for run in runs]
+        seconds = [value for run in runs for value in run["train_seconds"]]
         row = [
             training.title,
             training.settings,
@@ -214,7 +217,7 @@ def to_markdown(results: dict[str, Any]) -> str:
             _mean([max(run["valid_accs"]) for run in runs]),
             _mean([run["test_acc"] for run in runs]),
             training.reported,
-            f"{np.mean(seconds) / 3600:.2f}",
+            f"{np.median(seconds):.0f}",
             "; ".join(sorted({f"{run['precision']}, {run['device']}" for run in runs})),
         ]
         rows.append(row)
