@@ -199,7 +199,7 @@ def small_mlp(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demanding_run(small_npz, tmp_path_factory):
-    """Arguments of a run with dropout and a schedule: all that a checkpoint has to carry."""
+    """Arguments of a run with dropout, a schedule and mixup: all that a checkpoint has to carry."""
     config = tmp_path_factory.mktemp("configs") / "small_mixer.json"
     config.write_text(
         json.dumps(
@@ -210,7 +210,7 @@ def demanding_run(small_npz, tmp_path_factory):
     return [
         *("--model", "mlpmixer", "--model_config", str(config), "--data", str(small_npz)),
         *("--epochs", "12", "--batch_size", "16", "--device", "cpu", "--precision", "float32"),
-        *("--scheduler", "onecycle"),
+        *("--scheduler", "onecycle", "--crop", "padded", "--cutout", "8", "--mixup", "0.2"),
     ]
 
 

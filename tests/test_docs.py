@@ -23,7 +23,7 @@ import utils
 from experiments.questions import learning_rate, mixer_width, nonlinearity
 from grader.assignment import load_assignment
 from grader.cifar10 import cases, manifest
-from training import batches, checkpoint, data, units
+from training import augment, batches, checkpoint, data, units
 from training.arguments import make_parser
 from training.config import MODELS, build_model, default_path, read_config
 from training.results import RESULTS
@@ -283,8 +283,8 @@ def test_the_data_are_described_as_they_are(sheet):
     train, val = (len(part) for part in data.split_indices(50_000))
     assert [str(train), str(val), "10000"] == numbers[3:6]
     assert numbers[:3] == [str(data.SIZE), str(data.SIZE), "10"]
-    area = [f"{100 * share:g}" for share in batches.SCALE]
-    ratio = [f"{side:g}" for side in batches.RATIO]
+    area = [f"{100 * share:g}" for share in augment.SCALE]
+    ratio = [f"{side:g}" for side in augment.RATIO]
     assert [number for number in numbers if number in area + ratio] == area + ratio
     for values in (batches.MEAN, batches.STD):
         stated = [f"{value:.4f}" for value in values]

@@ -44,6 +44,7 @@ SMALLER = {
     "-m benchmarks growth": "--images 256 --repeats 1",
     "-m benchmarks accuracy": "--data bands.npz --epochs 1 --seeds 1",
     "-m benchmarks numpy_layers": "--repeats 1",
+    "-m benchmarks reproduce": "--data bands.npz --only mlp --results fresh",
 }
 OTHERS = {"test.py", "-m experiments list", "-m experiments report", "-m grader handout"} | {
     "-m grader build",

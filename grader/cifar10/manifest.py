@@ -19,6 +19,7 @@ HANDOUT = (
     "test.py",
     "training/__init__.py",
     "training/arguments.py",
+    "training/augment.py",
     "training/batches.py",
     "training/board.py",
     "training/checkpoint.py",
