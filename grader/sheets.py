@@ -15,7 +15,6 @@ PREAMBLE = """\
 #set document(title: {title}, date: none)
 #set page(paper: "a4", margin: (x: 22mm, y: 20mm), numbering: "1")
 #set text(size: 10pt, font: "Libertinus Serif", lang: "{language}")
-#set par(justify: true)
 #set image(width: 100%)
 #show heading: set block(sticky: true, above: 1.4em, below: 0.8em)
 #show heading.where(level: 1): it => align(center, text(size: 16pt, it))
@@ -26,7 +25,6 @@ PREAMBLE = """\
 )
 #show raw.where(block: false): it => if it.text.len() < 30 {{ box(it) }} else {{ it }}
 #show figure: set block(breakable: false)
-#show table: set par(justify: false)
 #show table: set text(size: 9pt)
 #show table: set align(left)
 #set table(stroke: (x, y) => if y > 0 {{ (bottom: 0.2pt) }}, inset: (x: 5pt, y: 3.5pt))
