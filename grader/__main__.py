@@ -49,6 +49,16 @@ def make_parser() -> Parser:
         "--output", type=Path, metavar="FILE", help="default: dist/ASSIGNMENT-handout.zip"
     )
 
+    sheets = _add_command(
+        commands,
+        "sheets",
+        "set the assignment sheets as PDF, in English and in French",
+        "sheets cifar10 --output sheets",
+    )
+    sheets.add_argument(
+        "--output", type=Path, default=Path("dist"), metavar="DIR", help="default: dist"
+    )
+
     build = _add_command(
         commands, "build", "build the zip file for Gradescope", "build cifar10 --output grader.zip"
     )
@@ -135,26 +145,45 @@ def main(argv: list[str] | None = None) -> int:
     try:
         load_manifest(args.assignment)
         with interrupt.raised():
-            return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
-                args.command
-            ](args)
+            return COMMANDS[args.command](args)
     except interrupt.Interrupted as interruption:
         resumes = "; the same command grades what is left" if getattr(args, "csv", None) else ""
         return report(PROGRAM, f"stopped by {interruption}{resumes}", interruption.status)
     except ModuleNotFoundError as error:
-        if error.name != "submitit":
+        if error.name not in REQUIREMENTS:
             raise
-        install = "pip install -r experiments/requirements.txt"
-        return report(PROGRAM, f"{error.name} is missing: {install}")
+        return report(PROGRAM, _missing(error))
     except (ValueError, OSError, RuntimeError) as error:
         return report(PROGRAM, reason(error))
 
 
+def _missing(error: ModuleNotFoundError) -> str:
+    return f"{error.name} is missing: pip install -r {REQUIREMENTS[str(error.name)]}"
+
+
 def _handout(args: argparse.Namespace) -> int:
     from grader.handout import make_handout
+    from grader.sheets import make_pdfs
 
     target = args.output or Path("dist") / f"{args.assignment}-handout.zip"
-    print(make_handout(load_manifest(args.assignment), ROOT, target))
+    manifest = load_manifest(args.assignment)
+    try:
+        pdfs = make_pdfs(manifest, ROOT)
+    except ModuleNotFoundError as error:
+        pdfs = {}
+        report(PROGRAM, f"the handout has no PDF of the sheets: {_missing(error)}", 0)
+    print(make_handout(manifest, ROOT, target, pdfs))
+    return 0
+
+
+def _sheets(args: argparse.Namespace) -> int:
+    from grader.sheets import make_pdfs
+
+    for name, pdf in make_pdfs(load_manifest(args.assignment), ROOT).items():
+        path = args.output / f"{args.assignment}-{Path(name).name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pdf)
+        print(path)
     return 0
 
 
@@ -296,6 +325,21 @@ def _grade_many(
         for gap in dict.fromkeys(gap for row in rows for gap in gaps_of(row)):
             print(textwrap.fill(f"not isolated: {gap}", WIDTH, subsequent_indent="  "))
     return rows
+
+
+COMMANDS = {
+    "handout": _handout,
+    "sheets": _sheets,
+    "build": _build,
+    "grade": _grade,
+    "mutants": _mutants,
+}
+# What installs a package that only some commands need.
+REQUIREMENTS = {
+    "submitit": "experiments/requirements.txt",
+    "pypandoc": "grader/requirements.txt",
+    "typst": "grader/requirements.txt",
+}
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ HANDOUT = (
     "training/units.py",
     "docs/assignment.md",
     "docs/devoir.md",
+    "docs/resnet18.svg",
+    "docs/mlpmixer.svg",
     "model_configs/mlp.json",
     "model_configs/resnet18.json",
     "model_configs/mlpmixer.json",

@@ -16,6 +16,12 @@ POINTS = {"1": 30, "2": 20, "3.1": 8, "3.2": 7, "3.3": 5}
 # Other files that students receive, unchanged; README.md comes from this folder.
 HANDOUT = (
     "test.py",
+    "solution.ipynb",
+    "docs/assignment.md",
+    "docs/devoir.md",
+    "docs/mlp.svg",
+    "docs/residual_block.svg",
+    "docs/resnet18.svg",
     "../training/__init__.py",
     "../training/data.py",
     "../training/shapes.py",
