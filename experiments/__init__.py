@@ -3,6 +3,7 @@
     python -m experiments list
     python -m experiments run nonlinearity learning_rate --seeds 3
     python -m experiments report
+    python -m experiments rubric          the measured answers in docs/staff/rubric.md
 
 A file in ``questions/`` defines one experiment and names it:
 

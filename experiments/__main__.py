@@ -22,6 +22,7 @@ from experiments.plan import (
     remember,
 )
 from experiments.report import write_report
+from experiments.rubric import fill
 from experiments.wanted import runs_wanted
 from training import interrupt
 from training.arguments import (
@@ -36,9 +37,11 @@ from training.arguments import (
     report,
 )
 from training.data import load_data
+from training.files import write_atomically
 
 PROGRAM = "python -m experiments"
 FIRST_SEED = 42
+RUBRIC = Path("docs/staff/rubric.md")
 
 
 def make_parser() -> Parser:
@@ -95,6 +98,16 @@ def make_parser() -> Parser:
     words = "of your own, to which the best first layers are applied"
     write.add_argument("--image", metavar="FILE", help=words)
     _add_output(write)
+
+    rubric = commands.add_parser(
+        "rubric",
+        help="fill in the measured answers of docs/staff/rubric.md",
+        epilog="example: python -m experiments rubric --results exps",
+        allow_abbrev=False,
+    )
+    rubric.add_argument(
+        "--results", default="results", metavar="DIR", help="of all runs; default: results"
+    )
     return parser
 
 
@@ -109,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         with interrupt.raised():
-            return {"list": _list, "run": _run, "report": _report}[args.command](args)
+            return COMMANDS[args.command](args)
     except interrupt.Interrupted as interruption:
         message = f"stopped by {interruption}; the same command resumes the runs"
         return report(PROGRAM, message, interruption.status)
@@ -210,6 +223,14 @@ def _report(args: argparse.Namespace) -> int:
         print(path)
     return 0
 
+
+def _rubric(args: argparse.Namespace) -> int:
+    write_atomically(RUBRIC, fill(RUBRIC.read_text(encoding="utf-8"), args.results).encode())
+    print(RUBRIC)
+    return 0
+
+
+COMMANDS = {"list": _list, "run": _run, "report": _report, "rubric": _rubric}
 
 if __name__ == "__main__":
     sys.exit(main())

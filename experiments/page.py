@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -156,19 +157,11 @@ class Page:
 
     def markdown(self) -> str:
         """Return the section as Markdown."""
-        parts = [f"## {self.title}"]
-        for kind, *content in self._blocks:
-            if kind == "text":
-                parts.append(content[0])
-            elif kind == "table":
-                header, rows, caption = content
-                lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
-                lines.insert(1, "|---|" + "---:|" * (len(header) - 1))
-                parts.append("\n".join(lines) + f"\n\n*{caption}*")
-            else:
-                path, caption = content
-                parts.append(f"![{caption}]({path.as_posix()})\n\n*{caption}*")
-        return "\n\n".join(parts)
+        return "\n\n".join([f"## {self.title}", *(_markdown(*block) for block in self._blocks)])
+
+    def words(self) -> str:
+        """Return the paragraphs and tables as Markdown."""
+        return "\n\n".join(_markdown(*block) for block in self._blocks if block[0] != "picture")
 
     def typst(self) -> str:
         """Return the section in the language of Typst, with its texts as string literals."""
@@ -236,6 +229,19 @@ def _gap(group: Group) -> float:
 
 def _test_gap(group: Group) -> float:
     return abs(group.best("valid_accs").mean - group.value("test_acc").mean)
+
+
+def _markdown(kind: str, *content: Any) -> str:
+    """Return a block of a section as Markdown."""
+    if kind == "text":
+        return content[0]
+    if kind == "table":
+        header, rows, caption = content
+        lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
+        lines.insert(1, "|---|" + "---:|" * (len(header) - 1))
+        return "\n".join(lines) + f"\n\n*{caption}*"
+    path, caption = content
+    return f"![{caption}]({path.as_posix()})\n\n*{caption}*"
 
 
 def quote(text: str) -> str:

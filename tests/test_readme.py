@@ -20,7 +20,15 @@ from training import arguments, mistakes
 
 from conftest import ROOT
 
-NAMES = ("training", "experiments", "grading", "gradescope", "benchmarks", "extending")
+NAMES = (
+    "training",
+    "experiments",
+    "grading",
+    "gradescope",
+    "benchmarks",
+    "extending",
+    "staff/rubric",
+)
 PAGES = {
     path: path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES))
@@ -47,6 +55,7 @@ SMALLER = {
     "-m benchmarks reproduce": "--data bands.npz --only mlp --results fresh",
 }
 OTHERS = {"test.py", "-m experiments list", "-m experiments report", "-m grader handout"} | {
+    "-m experiments rubric",
     "-m grader build",
     "-m grader grade",
     "-m training.mistakes",
