@@ -146,7 +146,7 @@ def draw_norms(
     style(ax, "", "step of the optimizer", "layer")
     ax.grid(visible=False)
     bar = figure.colorbar(shown, ax=ax, pad=0.01)
-    bar.set_label("norm of the gradient over that of the weights", fontsize=FONT)
+    bar.set_label("gradient / weights", fontsize=FONT)
     bar.ax.tick_params(which="both", labelsize=FONT - 1)
     return figure
 

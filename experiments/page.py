@@ -68,7 +68,7 @@ class Page:
             figures.draw_convolved(kernels, self.image, self.title, groups.of_one),
             "own-image",
             f"An image of {height} x {width} pixels from elsewhere, convolved with the 15 "
-            f"{kernels.shape[2]} x {kernels.shape[3]} kernels of the largest norm. {caption}",
+            f"kernels ({kernels.shape[2]} x {kernels.shape[3]}) of the largest norm. {caption}",
         )
 
     def bars(self, groups: Groups, label: str) -> None:
@@ -151,7 +151,7 @@ class Page:
             text = "In the best epoch, training accuracy does not exceed validation accuracy."
         self.say(
             f"{text} Training accuracy is measured on augmented images while the weights change, "
-            "so that the gap on unchanged images would be wider. Validation and test accuracy "
+            "so that it is lower than on unchanged images at the end. Validation and test accuracy "
             f"differ by at most {100 * _test_gap(furthest):.1f} points ({furthest.label})."
         )
 
@@ -203,9 +203,9 @@ def _describe_lead(best: Group, second: Group) -> str:
     if len(lead.values) < 2:
         p, images = best.best("valid_accs").mean, best.results[0]["data"]["valid_images"]
         return (
-            "One seed does not show how much of the difference is due to chance; the choice of "
-            f"the {images:,} validation images alone has a standard error of "
-            f"{100 * (p * (1 - p) / images) ** 0.5:.1f} points"
+            "One seed does not show how much of the difference is due to chance; with "
+            f"{images:,} validation images, the standard error of each accuracy is "
+            f"{100 * (p * (1 - p) / images) ** 0.5:.1f} points from the choice of images alone"
         )
     decided = "excludes" if lead.interval[0] > 0 else "includes"
     return f"For the same seed, the first two differ by {in_points(lead)}, which {decided} 0"

@@ -18,10 +18,11 @@ TITLE = "MLP, ResNet18 and MLP-Mixer: the experiments"
 OWN = 128  # pixels of the reader's own image, in height and width
 HOW_TO_READ = (
     "± is the standard deviation between runs with different seeds, not the error of their mean. A "
-    "difference is called decided if its 95 % confidence interval over paired seeds excludes 0; "
-    "with many comparisons in a report, some are decided by chance. The best epoch and the best "
-    "settings are chosen by validation accuracy, which is therefore slightly too high for them; "
-    "the test images play no part in any choice. Times depend on what else the machine was doing."
+    "difference whose 95 % confidence interval over paired seeds excludes 0 is unlikely to be "
+    "chance; among as many comparisons as in this report, a few such differences are. The "
+    "best epoch and the best settings are chosen by validation accuracy, which is therefore "
+    "slightly too high for them; the test images play no part in any choice. Times depend "
+    "on what else the machine was doing."
 )
 
 # Typst: the style of the page, of headings, tables and captions.
@@ -138,6 +139,9 @@ def _setup(groups: Groups) -> str:
         + f"; {' and '.join(sorted(hardware))}. "
         f"Command: `python -m experiments run {groups.experiment.name}{''.join(flags)}`."
     )
+    longest = groups.experiment.module.EPOCHS
+    if not settings.preset and (epochs < longest or settings.subset):
+        text += f" This is a reduced run; at full length it has {longest} epochs and all images."
     if settings.preset:
         text += f" This is the {settings.preset} preset: everything runs, the numbers mean nothing."
     if groups.missing:

@@ -35,7 +35,7 @@ def show_search(page: Page, groups: Groups) -> None:
     page.add_table(
         ("hyperparameter", "best", "searched"),
         _all_settings(winner, study),
-        "All hyperparameters of the best network; what was not searched for has its default.",
+        "All hyperparameters of the best network, searched or not.",
     )
     if not winner.diverged:
         changes = winner.runs[0].changes

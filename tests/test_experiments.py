@@ -616,6 +616,29 @@ def test_only_the_deep_cnn_does_not_see_how_pixels_are_arranged_in_a_window(tiny
         assert torch.allclose(*found, atol=1e-6) == (label == "deep")
 
 
+def test_without_its_skips_a_block_adds_nothing_to_its_input(tmp_path):
+    """If the MLPs return 0, the first layer only has a gradient through the skips."""
+    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8)
+    changes = {"model": "mlpmixer", "embed_dim": 8, "num_blocks": 1, "seed": 0}
+    run, initial = plan.Run(changes, tmp_path), classify.initial_model
+
+    def silent(run):
+        model = initial(run)
+        for block in model.blocks:
+            block.mlp_tokens.fc2.weight.data.zero_()
+            block.mlp_channels.fc2.weight.data.zero_()
+        return model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classify, "initial_model", silent)
+        with_skips, without = (
+            gradient_flow.first_to_last(skips, run, images, torch.arange(8))
+            for skips in (True, False)
+        )
+    assert with_skips > 0
+    assert not without > 0  # 0 / 0: the head sees zeros too
+
+
 def test_what_the_class_explains_is_the_variance_between_the_classes():
     labels = torch.tensor([0, 0, 3, 3])
     by_class, by_chance = torch.tensor([1.0, 1, 5, 5]), torch.tensor([1.0, 5, 1, 5])

@@ -14,11 +14,17 @@ import torch
 
 from experiments import classify, figures
 from experiments.groups import Spread
+from experiments.measure import images_for
+from mlpmixer import MixerBlock
+from resnet18 import BasicBlock
+from training.batches import normalize
 from training.run import Run as Training
+from utils import cross_entropy_loss
 
 EPOCHS = 10
 KIND = ("gradients",)
 RUNS = {model: {"model": model} for model in ("mlp", "resnet18", "mlpmixer")}
+IMAGES = 128  # for the table of skip connections
 RECORDS = 60  # over the whole training
 FILE = "gradient_norms.jsonl"  # one line per record: the step, and the norms of each layer
 
@@ -80,8 +86,9 @@ def report(page, groups):
             continue
         names, steps, relative = relative_norms(group)
         mean = np.exp(np.log(relative).mean(axis=0))
+        title = f"Relative gradients of {group.label}"
         page.add_figure(
-            figures.draw_norms(group.label, groups.of_all, names, steps, mean),
+            figures.draw_norms(title, groups.of_all, names, steps, mean),
             group.label,
             f"{group.label}: norm of the gradient over the norm of the weights, the input at the "
             "top; geometric mean over the seeds.",
@@ -114,7 +121,44 @@ def report(page, groups):
         "Ratios of the relative gradients: in the first and in the last fifth of training, and "
         "between two layers over all of it.",
     )
-    page.table(groups, "network")
+    show_skips(page, groups)
+
+
+def show_skips(page, groups):
+    """Add a table of the same ratio before training, with and without the skip connections."""
+    images, labels = vars(images_for(groups.settings).first(IMAGES)).values()
+    rows = []
+    for group in groups:
+        ratios = [
+            Spread(tuple(first_to_last(skips, run, images, labels) for run in group.runs))
+            for skips in (True, False)
+        ]
+        rows.append((group.label, *(f"{ratio:.2g}" for ratio in ratios)))
+    page.add_table(
+        ("network", "as it is", "without skip connections"),
+        rows,
+        f"Before training, on {len(labels)} images: relative gradient of the first layer over that "
+        "of the last one, in the network as it is, and if the skip connections pass nothing on.",
+    )
+    page.say(
+        "The last table shows what the skip connections do: the layers and their weights are the "
+        "same in both columns. The MLP has none."
+    )
+
+
+def first_to_last(skips, run, images, labels):
+    """Return the ratio before training; without skips, a block returns what its layers add."""
+    model = classify.initial_model(run).train()  # batch norm uses the batch
+    if not skips:
+        for block in model.modules():
+            if isinstance(block, BasicBlock):
+                block.shortcut.register_forward_hook(lambda module, inputs, output: 0 * output)
+            elif isinstance(block, MixerBlock):
+                block.register_forward_hook(lambda module, inputs, output: output - inputs[0])
+    cross_entropy_loss(model(normalize(images.float())), labels).backward()
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    first, last = (p.grad.norm() / p.detach().norm() for p in (weights[0], weights[-1]))
+    return (first / last).item()
 
 
 def relative_norms(group):

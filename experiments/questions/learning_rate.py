@@ -47,7 +47,7 @@ def show_losses(page, groups):
         "Training loss, and the norm of the change of all weights from the start to the best "
         "epoch, relative to their norm at the start.",
     )
-    chance = "A network that knows nothing and predicts all ten classes alike has a loss of 2.303."
+    chance = "Equal probabilities for all ten classes give a loss of 2.303."
     page.say(f"{chance} {_say_end(members[0], 'largest')} {_say_end(members[-1], 'smallest')}")
 
 
@@ -56,8 +56,8 @@ def _say_end(group, size):
     losses = group.curves("train_losses").mean(axis=0)
     falls = sum(later < earlier for earlier, later in pairwise(losses))
     return (
-        f"With the {size} learning rate that does not diverge, {group.label}, it goes "
-        f"from {losses[0]:.3f} in the first epoch to {losses[-1]:.3f} in the last one; it falls "
-        f"from one epoch to the next in {falls} of {len(losses) - 1} cases, the last time by "
-        f"{losses[-2] - losses[-1] if len(losses) > 1 else 0:.3f}."
+        f"With the {size} learning rate that does not diverge, {group.label}, the "
+        f"training loss goes from {losses[0]:.3f} in the first epoch to {losses[-1]:.3f} in the "
+        f"last one; it falls from one epoch to the next in {falls} of {len(losses) - 1} cases, "
+        f"the last time by {losses[-2] - losses[-1] if len(losses) > 1 else 0:.3f}."
     )

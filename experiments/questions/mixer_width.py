@@ -28,7 +28,6 @@ PANELS = {
 def report(page, groups):
     legend = "widths of token and of channel mixing"
     page.curves(groups, legend)
-    page.table(groups, legend)
     page.say_best(groups, "token and channel widths of {}")
 
     data = load_data(groups.settings.data, groups.settings.data_dir)
@@ -63,13 +62,16 @@ def report(page, groups):
                 f"{group.results[0]['parameters']:,}",
                 f"{train[group.label]:.1%}",
                 f"{group.best('valid_accs'):.1%}",
-                f"{100 * _gap(group, train).mean:.1f}",
+                f"{_gap(group, train):.1f}",
+                f"{group.value('test_acc'):.1%}",
             )
             for group in groups
             if not group.diverged
         ]
-        header = (legend, "parameters", "training acc.", "validation acc.", "gap, points")
-        page.add_table(header, rows, "The numbers of the figure, and the gap between them.")
+        header = ("token, channel width", "parameters", "training", "validation", "gap", "test")
+        page.add_table(
+            header, rows, "The accuracies of the figure, their difference in points, and the test."
+        )
 
 
 def _say_capacity(name, widths, groups, train):
@@ -102,6 +104,6 @@ def _say_capacity(name, widths, groups, train):
 
 
 def _gap(group, train):
-    """Return training minus validation accuracy, for each seed."""
+    """Return training minus validation accuracy in points, for each seed."""
     valid = group.best("valid_accs").values
-    return Spread(tuple(t - v for t, v in zip(train[group.label].values, valid)))
+    return Spread(tuple(100 * (t - v) for t, v in zip(train[group.label].values, valid)))

@@ -34,7 +34,6 @@ RUNS = {
 
 def report(page, groups):
     page.curves(groups)
-    page.table(groups, "network")
     members = {group.label: group for group in groups if not group.diverged}
     if not members:
         page.say_diverged(groups, "the {}")
@@ -45,24 +44,22 @@ def report(page, groups):
             f"{group.results[0]['parameters']:,}",
             f"{group.best('valid_accs'):.1%}",
             f"{group.best('valid_losses'):.4g}",
+            f"{group.value('test_acc'):.1%}",
             f"{Spread(tuple(sum(r['train_seconds']) / 60 for r in group.results)):.1f}",
             f"{multiply_adds(group.runs[0]) / 1e6:.0f}",
         )
         for label, group in members.items()
     ]
     epochs = groups.members[0].runs[0].changes["epochs"]
+    header = (
+        "network", "parameters", "validation acc.", "validation loss", "test acc.", "minutes",
+        "10⁶ mult.-adds",
+    )  # fmt: skip
     page.add_table(
-        (
-            "network",
-            "parameters",
-            "validation acc.",
-            "validation loss",
-            "minutes",
-            "10⁶ mult.-adds",
-        ),
+        header,
         rows,
-        f"Validation accuracy and loss in the best epoch; minutes of training for all {epochs} "
-        "epochs; multiply-adds for one image.",
+        f"Validation accuracy and loss in the best epoch, test accuracy of its weights, minutes of "
+        f"training for all {epochs} epochs, and multiply-adds for one image.",
     )
     page.say_best(groups, "the {}")
     page.say_gap(groups)

@@ -62,10 +62,10 @@ def show_effect(page, groups):
     images = small.results[0]["data"]["train_images"]
     steps = -(-images // BATCH_SIZE) * len(small.results[0]["test_mae"])
     page.say(
-        "Very small: Adam moves each weight by about the learning rate per step at most. With "
-        f"{small.label} and {steps:,} steps, that is {steps * lr:.1g}; the weights of the first "
-        f"layer start within ±{(3 * SIZE**2) ** -0.5:.2g}. All weights moved by "
-        f"{found[small.label][0]:.2g} of their norm, and the test MAE went from "
+        "Very small: Adam moves each weight by about the learning rate per step at most. With a "
+        f"learning rate of {small.label} and {steps:,} steps, that is {steps * lr:.1g}; the "
+        f"weights of the first layer start within ±{(3 * SIZE**2) ** -0.5:.2g}. All "
+        f"weights moved by {found[small.label][0]:.2g} of their norm, and the test MAE went from "
         f"{found[small.label][1]:.3f} to {small.last('test_mae'):.3f}."
     )
     page.say(
