@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import main
 from benchmarks import common
+from training import figures
 from training.arguments import add_data, add_device, add_precision, parse_args
+from training.config import MODELS
 from training.data import load_data
 from training.files import write_json
 from training.results import RESULTS, read_results
@@ -57,13 +61,30 @@ class Training:
         return f"python main.py {self.flags} --seed {seed}"
 
 
+THREE = (42, 43, 44)
+ONECYCLE = "--scheduler onecycle --label_smoothing 0.1"
 TRAININGS = (
-    Training("mlp", "MLP", "defaults", "0.554", "--model mlp", seeds=(42, 43, 44)),
-    Training("mlp_best", "MLP", "best", "", "--model mlp", seeds=(42, 43, 44)),
-    Training("mlpmixer_best", "MLP-Mixer", "best", "0.779", "--model mlpmixer"),
-    Training("resnet18_best", "ResNet18", "best", "0.868, 0.902", "--model resnet18"),
-    Training("mlpmixer", "MLP-Mixer", "defaults", "0.755", "--model mlpmixer"),
-    Training("resnet18", "ResNet18", "defaults", "0.837", "--model resnet18"),
+    Training("mlp", "MLP", "default", "0.554", "--model mlp", THREE),
+    Training(
+        "mlp_best", "MLP", "best", "", f"--model mlp --epochs 40 {ONECYCLE} --cutout 8", THREE
+    ),
+    Training("mlpmixer", "MLP-Mixer", "default", "0.755", "--model mlpmixer"),
+    Training(
+        "mlpmixer_best",
+        "MLP-Mixer",
+        "best",
+        "0.779",
+        f"--model mlpmixer --epochs 40 {ONECYCLE} --weight_decay 0.05 --cutout 8 --mixup 0.2",
+    ),
+    Training(
+        "resnet18_best",
+        "ResNet18",
+        "best",
+        "0.868, 0.902",
+        f"--model resnet18 --epochs 18 --optimizer momentum --lr 0.1 {ONECYCLE} --crop padded "
+        "--cutout 8",
+    ),
+    Training("resnet18", "ResNet18", "default", "0.837", "--model resnet18"),
 )
 
 
@@ -233,3 +254,22 @@ def to_commands(results: dict[str, Any]) -> str:
 def _mean(values: Sequence[float]) -> str:
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread}"
+
+
+def draw(results: dict[str, Any]) -> Figure:
+    """Return the validation accuracy over the epochs, of the defaults and of the best settings."""
+    figure = figures.new_figure(2.8, "Validation accuracy on CIFAR-10, a line per seed")
+    for ax, settings in zip(figure.subplots(1, 2, sharey=True), ("default", "best")):
+        for training in (t for t in TRAININGS if t.settings == settings):
+            look = figures.look(list(MODELS).index(parse_args(training.flags.split()).model))
+            for number, run in enumerate(results["runs"].get(training.name, [])):
+                accuracies = 100 * np.array(run["valid_accs"])
+                label = training.title if number == 0 else None
+                ax.plot(range(1, len(accuracies) + 1), accuracies, **look, ms=3, lw=1, label=label)
+        figures.style(
+            ax, f"{settings} settings", x="epoch", y="accuracy (%)" if settings == "default" else ""
+        )
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if ax.lines:
+            ax.legend(fontsize=figures.FONT - 1)
+    return figure

@@ -17,7 +17,7 @@ from torchvision.transforms import RandomResizedCrop
 
 from benchmarks import accuracy, baseline, common, growth, hardware, memory, reproduce
 from benchmarks import training as benchmark
-from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.__main__ import BENCHMARKS, main, make_parser
 from training.arguments import parse_args
 from training.augment import RATIO, SCALE, flip_and_crop
 from training.batches import MEAN, STD, Batches
@@ -230,7 +230,7 @@ def test_reproduce_trains_every_run_once_and_its_table_has_means_over_the_seeds(
     runs = [json.loads((tmp_path / "results" / f"mlp-{s}.json").read_text()) for s in (42, 43, 44)]
     accs = [run["test_acc"] for run in runs]
     cells = [cell.strip() for cell in printed.splitlines()[-3].strip("|").split("|")]
-    assert cells[:4] == ["MLP", "defaults", "15", "3"]
+    assert cells[:4] == ["MLP", "default", "15", "3"]
     assert cells[5] == f"{statistics.mean(accs):.3f} ± {statistics.stdev(accs):.3f}"
     assert printed.endswith("python main.py --model mlp --seed 42\n")
     for run in runs:
@@ -241,8 +241,15 @@ def test_reproduce_trains_every_run_once_and_its_table_has_means_over_the_seeds(
     # Again: nothing is left to train.
     for again in (arguments, [*arguments, "--table"]):
         assert main(again) == 0
-        assert "epoch " not in (output := capsys.readouterr().out)
+        assert "train loss" not in (output := capsys.readouterr().out)
         assert output.endswith(printed[-300:])
+    figure = reproduce.draw(
+        reproduce.measure(make_parser("reproduce", reproduce).parse_args(again))
+    )
+    left, right = figure.axes
+    for line, run in zip(left.lines, runs, strict=True):
+        assert line.get_ydata().tolist() == pytest.approx([100 * x for x in run["valid_accs"]])
+    assert not right.lines
 
 
 def test_a_run_of_reproduce_that_cannot_resume_ends_it_with_one_line(small_npz, tmp_path, capsys):

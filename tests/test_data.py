@@ -266,7 +266,7 @@ def test_cutout_sets_pixels_to_the_mean_in_training_alone():
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0])
-def test_the_share_of_mixup_is_the_larger_part_of_a_beta_distribution(alpha):
+def test_the_share_of_mixup_has_a_folded_beta_distribution(alpha):
     """Two samples of 4000, in ten bins. False alarms: 1e-6 each."""
     torch.manual_seed(1)
     ours = np.array([draw_share(alpha) for _ in range(4000)])

@@ -117,14 +117,14 @@ def cut_out(images: Tensor, squares: Tensor, side: int) -> Tensor:
 
 
 def draw_share(alpha: float) -> float:
-    """Draw the larger share of a mixture: the distribution is Beta(alpha, alpha) (source 3).
+    """Draw the share of an image in its mixture from Beta(alpha, alpha), folded to [0.5, 1].
 
-    Either image may have the larger share: the one whose share is returned comes first.
+    Folded, since the training accuracy counts the label of the image itself.
     """
     both = torch.full((2,), alpha, dtype=torch.float64)  # in float32 a small alpha underflows
     return torch.distributions.Dirichlet(both).sample().max().item()
 
 
 def mix(images: Tensor, share: float) -> Tensor:
-    """Mix each image (B, C, S, S) with the one as far from the end of the batch: a shuffled one."""
+    """Mix the images (B, C, S, S) with those of the reversed batch, whose order is random too."""
     return share * images + (1 - share) * images.flip(0)
