@@ -45,6 +45,7 @@ SMALLER = {
     "-m benchmarks numpy_layers": "--repeats 1",
 }
 OTHERS = {"test.py", "-m experiments list", "-m experiments report", "-m grader handout"} | {
+    "-m grader sheets",
     "-m grader build",
     "-m grader grade",
     "-m training.mistakes",
