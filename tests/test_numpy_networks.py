@@ -598,6 +598,7 @@ def test_in_the_handout_every_test_fails_with_the_message_of_its_own_problem(han
 def test_the_handout_is_complete_and_clean(handout):
     names = {"README.md", "solution.py", "test.py", "requirements.txt"}
     names |= {f"training/{name}.py" for name in ("__init__", "data", "shapes")}
+    names |= {"docs/assignment.md", "docs/devoir.md"}
     files = (path for path in handout.rglob("*") if path.suffix in (".md", ".py", ".txt"))
     assert {path.relative_to(handout).as_posix() for path in files} == names
     shutil.copy(ROOT / "pyproject.toml", handout)

@@ -56,6 +56,7 @@ SMALLER = {
 }
 OTHERS = {"test.py", "-m experiments list", "-m experiments report", "-m grader handout"} | {
     "-m experiments rubric",
+    "-m grader sheets",
     "-m grader build",
     "-m grader grade",
     "-m training.mistakes",

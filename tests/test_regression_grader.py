@@ -260,8 +260,10 @@ def test_no_line_of_the_solution_is_in_the_handout(archive):
 def test_the_handout_holds_what_the_manifest_lists_and_nothing_else(archive):
     with zipfile.ZipFile(archive) as opened:
         names = opened.namelist()
+    docs = [f"docs/{name}" for name in ("assignment.md", "devoir.md", "networks.svg")]
     training = [f"training/{name}.py" for name in ("__init__", "data", "shapes")]
-    expected = ["README.md", "requirements.txt", "solution.py", "test.py", *training]
+    expected = ["README.md", *docs, "requirements.txt", "solution.ipynb", "solution.py", "test.py"]
+    expected += training
     assert names == [f"regression/{name}" for name in expected]
 
 

@@ -217,7 +217,8 @@ def test_the_examples_of_convolution_and_pooling_are_right(sheet):
         rows = [[float(number) for number in row.split("&")] for row in text.split(r"\\")]
         return np.array(rows)
 
-    found = [matrix(m) for line in sheet.lines for m in re.findall(r"n\{pmatrix\}(.*?)\\end", line)]
+    formulas = " ".join(text for kind, text in sheet.blocks if kind == "math")
+    found = [matrix(text) for text in re.findall(r"n\{pmatrix\}(.*?)\\end", formulas)]
     image, weights, out, window, gradient = found
     layer = numpy_networks.Convolution2dLayer(filter_size=2, n_units=1)
     layer.weights = weights[None]

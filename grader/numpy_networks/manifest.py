@@ -9,8 +9,7 @@ SOLUTION = "numpy_networks"  # folder of the solution, from the root of the proj
 # Files that students submit and the grader imports.
 SUBMITTED = ("solution.py",)
 
-# Question on the sheet: points of its code. The sheet gives 50 points to Question 3 without
-# dividing them; here 20 are for code and 30 for the report.
+# Question on the sheet: points of its code. Of the 50 points of Question 3, 30 are for the report.
 POINTS = {"1": 30, "2": 20, "3.1": 8, "3.2": 7, "3.3": 5}
 
 # Other files that students receive, unchanged; README.md comes from this folder.
