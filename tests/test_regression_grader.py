@@ -20,7 +20,8 @@ from grading import by_hand, check_mutants, edit, expected_of, grade
 from regression_variants import CHECKED_LOSS, MLP, TEMPLATE, VARIANTS
 
 SOLUTION = (ROOT / "regression" / "solution.py").read_text(encoding="utf-8")
-GIVEN = {"__init__", "load_dataset", "train_loop", "evaluation_loop", "_average"}
+GIVEN = {"__init__", "load_dataset", "make_loaders"}
+GIVEN |= {"train_loop", "evaluation_loop", "_average"}
 PROBLEMS = {"1.1": 1, "1.2": 5, "1.3": 6, "1.4": 4, "1.5": 6, "1.6": 3}
 CASES = {problem: set() for problem in PROBLEMS}
 for _case in load_assignment("regression").cases:
@@ -260,16 +261,16 @@ def test_no_line_of_the_solution_is_in_the_handout(archive):
 def test_the_handout_holds_what_the_manifest_lists_and_nothing_else(archive):
     with zipfile.ZipFile(archive) as opened:
         names = opened.namelist()
-    training = [f"training/{name}.py" for name in ("__init__", "data", "shapes")]
-    expected = ["README.md", "requirements.txt", "solution.py", "test.py", *training]
-    assert names == [f"regression/{name}" for name in expected]
+    expected = [name.removeprefix("../") for name in (*manifest.HANDOUT, "README.md")]
+    expected.append("solution.py")
+    assert sorted(names) == sorted(f"regression/{name}" for name in expected)
 
 
 def test_the_handout_passes_the_linter_and_the_formatter(handout):
     """But for F401: what most solutions need is imported already."""
     shutil.copy(ROOT / "pyproject.toml", handout)
     for command in (["check", "--extend-ignore", "F401"], ["format", "--check"]):
-        ended = run(handout, "-m", "ruff", *command, "solution.py", "test.py")
+        ended = run(handout, "-m", "ruff", *command, ".")
         assert ended.returncode == 0, ended.stdout
 
 
@@ -296,9 +297,9 @@ def test_in_the_handout_every_test_fails_with_the_message_of_its_own_problem(han
 
 
 def test_the_program_of_the_handout_says_in_one_line_what_is_not_written_yet(handout):
-    ended = run(handout, "solution.py", "--data", "shapes")
+    ended = run(handout, "train.py", "--data", "shapes")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert re.fullmatch(r"solution\.py: error: Problem 1\.1: .*\n", ended.stderr)
+    assert re.fullmatch(r"train\.py: error: Problem 1\.1: .*\n", ended.stderr)
 
 
 def test_the_readme_names_every_function_with_its_problem_points_and_tests():

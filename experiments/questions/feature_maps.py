@@ -7,7 +7,7 @@ validation image.
 from experiments.classify import load_model
 from experiments.figures import draw_maps
 from experiments.questions import resnet_grid
-from numpy_networks import solution
+from numpy_networks import figures
 from training.batches import normalize
 from training.data import load_data
 
@@ -24,9 +24,9 @@ def report(page, groups):
     model = load_model(groups["ResNet-18"].runs[0])
     folder = page.folder / "figures"
     paths = {layer: folder / f"{page.name}-filters-{layer}.png" for layer in ("first", "last")}
-    solution.draw_filters(model, *paths.values(), groups.of_one)
+    figures.draw_filters(model, *paths.values(), groups.of_one)
     image = load_data(groups.settings.data, groups.settings.data_dir).val.images[0]
-    maps = solution.feature_maps(model, normalize(image[None].float())[0])
+    maps = figures.feature_maps(model, normalize(image[None].float())[0])
     for (layer, path), values in zip(paths.items(), maps):
         page.add_picture(path.relative_to(page.folder), f"Filters of the {layer} convolution.")
         title = f"Feature maps of the {layer} convolution for one validation image"

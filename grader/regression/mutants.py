@@ -291,7 +291,7 @@ BY_HAND = {
                 ),
                 "dropout": CONVOLUTION.replace(", activation]", ", activation, nn.Dropout2d(0.2)]"),
                 "grouped convolutions": CONVOLUTION.replace(
-                    "stride)", "stride, groups=math.gcd(channels_in, channels_out))"
+                    "stride)", "stride, groups=__import__('math').gcd(channels_in, channels_out))"
                 ),
                 "only the first convolution": CONVOLUTION
                 + "            channels = channels[:2]\n            break\n",
