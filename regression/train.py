@@ -133,10 +133,8 @@ def check_layers(layers: NetworkConfiguration, side: int = 32) -> None:
         raise ValueError(f"the flags need as many numbers each: {words}")
     for number, (kernel_size, stride) in enumerate(zip(layers.kernel_sizes, layers.strides), 1):
         if kernel_size > side:
-            raise ValueError(
-                f"convolution {number} has kernels of {kernel_size} x {kernel_size} pixels; "
-                f"{side} x {side} are left of the image"
-            )
+            words = f"convolution {number} has kernels of {kernel_size} x {kernel_size} pixels"
+            raise ValueError(f"{words}; {side} x {side} are left of the image")
         side = (side - kernel_size) // stride + 1
         if number < len(layers.strides):
             side //= 2  # max pooling
