@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from training import board, interrupt, units
 from training.arguments import parse_args, reason, report
+from training.augment import draw_share, mix
 from training.batches import Batches, epoch_seed
 from training.checkpoint import CHECKPOINT
 from training.device import is_out_of_memory
@@ -54,7 +55,7 @@ def train(
         dataloader: yields images and labels (B,), on any device.
         optimizer: of the model's parameters.
         args: has ``device`` and ``print_every``, the steps between two updates of the progress bar,
-            and may have ``label_smoothing``.
+            and may have ``label_smoothing`` and ``mixup``, as in ``--help``.
         scheduler: learning rate schedule, stepped after every batch.
         precision: of the matrix products; float32 by default.
         progress: where in the epoch to start, with ``Batches``; it is kept up to date.
@@ -68,6 +69,7 @@ def train(
     precision = precision or Precision("float32", args.device)
     progress = progress or Progress()
     label_smoothing = getattr(args, "label_smoothing", 0.0)
+    mixup = getattr(args, "mixup", 0.0)
     if isinstance(dataloader, Batches):
         dataloader.set_epoch(epoch, progress.steps)
     model.train()
@@ -75,9 +77,13 @@ def train(
         dataloader, f"epoch {epoch}", args.print_every, optimizer
     ):
         images, labels = to_device((images, labels), args.device)
+        share = draw_share(mixup) if mixup > 0 else 1.0
         with precision.autocast():
-            logits = model(images)
+            logits = model(mix(images, share) if share < 1 else images)
             loss = cross_entropy_loss(logits, labels, label_smoothing)
+            if share < 1:
+                other = cross_entropy_loss(logits, labels.flip(0), label_smoothing)
+                loss = share * loss + (1 - share) * other
         optimizer.zero_grad(set_to_none=True)
         precision.scale(loss).backward()
         precision.step(optimizer)

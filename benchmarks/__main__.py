@@ -24,6 +24,7 @@ BENCHMARKS = {
     "training": "the time of an epoch and of its parts, and the memory, against the baseline",
     "growth": "the time of an epoch with more images and with larger batches",
     "accuracy": "the accuracy after training, against the baseline",
+    "reproduce": "the accuracies in the README, with defaults and best settings",
     "grading": "the time and the memory of grading a submission",
     "numpy_layers": "the NumPy layers of numpy_networks, against PyTorch's and plain loops",
 }

@@ -20,7 +20,8 @@ from torch.optim import AdamW, Optimizer
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from training.batches import MEAN, RATIO, SCALE, STD
+from training.augment import RATIO, SCALE
+from training.batches import MEAN, STD
 from training.data import SIZE
 
 

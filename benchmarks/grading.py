@@ -19,12 +19,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common
-from grader.assignment import ROOT, read_solution
+from grader.assignment import list_assignments, read_solution
 from grader.engine import grade, prepare_expected
 from grader.server import Server
 from training.arguments import add_number, positive_int
-
-ASSIGNMENTS = sorted(path.parent.name for path in (ROOT / "grader").glob("*/manifest.py"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +41,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         job also the peak memory of all processes in bytes (``memory``), 0 where /proc lacks it.
     """
     rows = []
-    for name in ASSIGNMENTS:
+    for name in list_assignments():
         for jobs in sorted({1, args.jobs}):
             with tempfile.TemporaryDirectory() as folder, _cores(jobs):
                 rows.append({"assignment": name, "jobs": jobs} | _grade(name, jobs, args, folder))

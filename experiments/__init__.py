@@ -11,6 +11,7 @@ A file in ``questions/`` defines one experiment and names it:
 - ``RUNS``: for each name in the legend, the differences from the defaults of ``main.py`` and of the
   model's configuration, such as ``{"model": "mlpmixer", "patch_size": 2, "lr": 1e-4}``;
 - ``report(page, groups)``: fills the section of the report (``page.py``, ``groups.py``);
+- ``FIRST_SEED``, if the sheet sets a seed;
 - ``NETWORKS``, if a model is none of ``main.py``: its name and its class;
 - ``train(run, settings)``, if runs are not trained as in ``main.py``;
 - ``suggest(trial)``, if the best settings are searched for first (``search.py``).

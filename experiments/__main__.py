@@ -92,6 +92,8 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     write.add_argument("names", nargs="*", metavar="NAME", help="default: all that have been run")
+    words = "of your own, to which the best first layers are applied"
+    write.add_argument("--image", metavar="FILE", help=words)
     _add_output(write)
     return parser
 
@@ -203,7 +205,8 @@ def _report(args: argparse.Namespace) -> int:
     asked = [(one, settings[one.name]) for one in chosen if one.name in settings]
     if not asked:
         raise ValueError(f"{args.output} has no runs of these experiments: run them first")
-    for path in write_report(asked, Path(args.output)):
+    image = Path(args.image) if args.image else None
+    for path in write_report(asked, Path(args.output), image):
         print(path)
     return 0
 

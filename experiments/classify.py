@@ -18,6 +18,7 @@ from training.files import write_json
 from training.progress import Diverged
 from training.run import Run as Training
 from training.run import setup as setup_training
+from utils import seed_experiment
 
 
 def train(run: Run, settings: Settings) -> None:
@@ -71,6 +72,12 @@ def multiply_adds(run: Run) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.empty(1, 3, SIZE, SIZE))
     return counter.get_total_flops() // 2
+
+
+def initial_model(run: Run) -> nn.Module:
+    """Return the model of a run as it was before training, on the CPU."""
+    seed_experiment(run.changes["seed"])
+    return network_of(run)(**model_config(run)).eval()
 
 
 def load_model(run: Run) -> nn.Module:

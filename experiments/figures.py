@@ -1,6 +1,6 @@
 """The figures of the report; each function returns a matplotlib ``Figure``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,9 +8,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
+from torch.nn.functional import conv2d
 
-from experiments.groups import Groups
-from training.figures import COLOURS, FONT, look, new_figure, show_signed, style, tile
+from experiments.groups import Groups, Spread
+from training.batches import normalize
+from training.figures import FONT, look, new_figure, show_signed, style, tile
 from utils import CURVES
 
 LEGEND = 95  # characters per row of a legend
@@ -68,11 +70,11 @@ def draw_bars(groups: Groups, title: str, label: str) -> Figure:
     """Draw the best validation accuracy of each group as a point with its standard deviation."""
     figure = new_figure(0.9 + 0.19 * len(groups), title, _with_spread(groups, "bars"))
     ax = figure.subplots()
-    models = list(dict.fromkeys(group.results[0]["model"] for group in groups))
+    models = list(dict.fromkeys(group.family for group in groups))
     for index, group in enumerate(groups):
         best = group.best("valid_accs")
         if best.values:
-            shown = look(models.index(group.results[0]["model"])) | {"linestyle": "none"}
+            shown = look(models.index(group.family)) | {"linestyle": "none"}
             error = 100 * best.standard_deviation
             ax.errorbar(100 * best.mean, index, xerr=error, capsize=2, **shown)
         else:
@@ -84,46 +86,32 @@ def draw_bars(groups: Groups, title: str, label: str) -> Figure:
     return figure
 
 
-def draw_heat_maps(
-    groups: Groups, names: Sequence[Sequence[str]], ticks: Sequence[str], title: str, x: str, y: str
+def draw_spreads(
+    groups: Groups,
+    title: str,
+    panels: Sequence[tuple[str, Sequence[int], Mapping[str, Sequence[Spread]]]],
+    y: str,
 ) -> Figure:
-    """Draw training and validation accuracy and their difference, in the best epoch."""
-    train = np.array([[100 * groups[n].best("train_accs").mean for n in row] for row in names])
-    valid = np.array([[100 * groups[n].best("valid_accs").mean for n in row] for row in names])
-    panels = (
-        ("training accuracy (%)", train, "viridis"),
-        ("validation accuracy (%)", valid, "viridis"),
-        ("gap between them (points)", train - valid, "cividis"),
-    )
-    figure = new_figure(2.7, title, groups.of_all)
-    for ax, (name, values, colours) in zip(figure.subplots(1, 3), panels):
-        image = ax.imshow(values, cmap=colours, origin="lower")
-        for (row, column), value in np.ndenumerate(values):
-            dark = image.norm(value) < 0.5
-            ax.text(
-                column, row, f"{value:.1f}", fontsize=FONT, ha="center", va="center",
-                color="white" if dark else "black",
-            )  # fmt: skip
-        style(ax, name, x, y if ax is figure.axes[0] else "")
-        ax.grid(visible=False)
-        ax.set_xticks(range(len(ticks)), ticks)
-        ax.set_yticks(range(len(ticks)), ticks)
-    return figure
+    """Draw means and standard deviations of fractions, in %, over a logarithmic axis.
 
-
-def draw_train_against_valid(groups: Groups, title: str) -> Figure:
-    """Draw validation over training accuracy in the best epoch; on the dashed line, they agree."""
-    figure = new_figure(3.3, title, groups.of_all)
-    ax = figure.subplots()
-    for index, group in enumerate(groups.ranked()):
-        shown = look(index) | {"linestyle": "none"}
-        face = shown["color"] if index < len(COLOURS) else "none"  # the second round is hollow
-        train, valid = (100 * group.best(key).mean for key in ("train_accs", "valid_accs"))
-        ax.plot(train, valid, label=group.label, markerfacecolor=face, **shown)
-    low, high = max(ax.get_xlim()[0], ax.get_ylim()[0]), min(ax.get_xlim()[1], ax.get_ylim()[1])
-    ax.plot([low, high], [low, high], color="0.5", linestyle="--", linewidth=1)
-    style(ax, "", "training accuracy in the best epoch (%)", "validation accuracy (%)")
-    figure.legend(loc="outside right center", fontsize=FONT, frameon=False)
+    Args:
+        groups: for the source.
+        title: of the figure.
+        panels: for each, the name of x, the values of x, and the fractions of each curve.
+        y: name of the fractions.
+    """
+    figure = new_figure(2.8, title, _with_spread(groups, "bars"))
+    for ax, (x, sizes, curves) in zip(figure.subplots(1, len(panels), sharey=True), panels):
+        for index, (label, spreads) in enumerate(curves.items()):
+            means = [100 * spread.mean for spread in spreads]
+            errors = [100 * spread.standard_deviation for spread in spreads]
+            shown = look(index) | {"markersize": 4, "linewidth": 1.2}
+            ax.errorbar(sizes, means, errors, capsize=2, label=label, **shown)
+        ax.set_xscale("log")
+        style(ax, "", x, y if ax is figure.axes[0] else "")
+        ax.set_xticks(sizes, [str(size) for size in sizes])
+        ax.xaxis.set_minor_locator(NullLocator())
+    figure.axes[0].legend(fontsize=FONT)
     return figure
 
 
@@ -158,17 +146,24 @@ def draw_norms(
     style(ax, "", "step of the optimizer", "layer")
     ax.grid(visible=False)
     bar = figure.colorbar(shown, ax=ax, pad=0.01)
-    bar.set_label("norm of the gradient", fontsize=FONT)
+    bar.set_label("norm of the gradient over that of the weights", fontsize=FONT)
     bar.ax.tick_params(which="both", labelsize=FONT - 1)
     return figure
 
 
-def draw_ratios(title: str, source: str, ratios: dict[str, tuple]) -> Figure:
-    """Draw the gradient norm of the first layer over that of the last one, step by step."""
-    figure = new_figure(2.8, title, source)
+def draw_ratios(
+    groups: Groups, title: str, ratios: Mapping[str, tuple[Sequence[int], np.ndarray]]
+) -> Figure:
+    """Draw ratios (seeds, T) over the steps: geometric means and standard deviations."""
+    figure = new_figure(2.8, title, _with_spread(groups, "shaded"))
     ax = figure.subplots()
     for index, (label, (steps, ratio)) in enumerate(ratios.items()):
-        ax.semilogy(steps, ratio, label=label, markersize=3, linewidth=1.2, **look(index))
+        logs, shown = np.log(ratio), look(index)
+        mean = logs.mean(axis=0)
+        ax.semilogy(steps, np.exp(mean), label=label, markersize=3, linewidth=1.2, **shown)
+        if len(logs) > 1:
+            low, high = (np.exp(mean + sign * logs.std(axis=0, ddof=1)) for sign in (-1, 1))
+            ax.fill_between(steps, low, high, alpha=0.2, color=shown["color"], lw=0)
     ax.axhline(1, color="0.5", linestyle="--", linewidth=1)
     style(ax, "", "step of the optimizer", "first over last layer")
     ax.legend(fontsize=FONT)
@@ -223,6 +218,20 @@ def _maps_of(units: Tensor, number: int) -> tuple[np.ndarray, np.ndarray]:
     grid = round(units.shape[1] ** 0.5)
     maps = units.detach().float().cpu().numpy().reshape(-1, grid, grid)
     return maps, np.argsort(-np.linalg.norm(maps, axis=(1, 2)))[:number]
+
+
+def draw_convolved(kernels: Tensor, image: Tensor, title: str, source: str) -> Figure:
+    """Draw an image (3, S, S) in [0, 255], and what 15 kernels (N, 3 or 1, h, w) make of it.
+
+    The 15 kernels are those with the largest norm. A kernel with one channel sees the brightness.
+    """
+    seen = normalize(image[None].float())
+    if kernels.shape[1] == 1:
+        seen = seen.mean(dim=1, keepdim=True)
+    kernels = kernels.detach().float().cpu()
+    strongest = kernels.flatten(1).norm(dim=1).argsort(descending=True)[:15]
+    maps = conv2d(seen, kernels[strongest])[0].numpy()
+    return _image_and_maps(image, maps, [f"{n}" for n in strongest.tolist()], title, source)
 
 
 def draw_maps(image: Tensor, maps: np.ndarray, title: str, source: str) -> Figure:

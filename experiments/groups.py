@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from experiments.plan import Experiment, Run, Settings, read_finished
 from training.results import FINISHED
+
+# Of Student's t distribution, the 97.5 % quantiles for 1 to 9 degrees of freedom.
+STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,16 @@ class Spread:
     @property
     def standard_deviation(self) -> float:
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the mean, infinite for one seed."""
+        number = len(self.values)
+        if number < 2:
+            return -math.inf, math.inf
+        quantile = STUDENT_T[min(number - 2, len(STUDENT_T) - 1)]  # too wide above 10 seeds
+        half = quantile * self.standard_deviation / math.sqrt(number)
+        return self.mean - half, self.mean + half
 
     def __format__(self, form: str) -> str:
         if not self.values:
@@ -52,6 +65,11 @@ class Group:
     label: str
     runs: Sequence[Run]
     results: Sequence[dict[str, Any]]
+
+    @property
+    def family(self) -> str:
+        """What precedes the comma in a label such as "resnet18, 128"."""
+        return self.label.partition(", ")[0]
 
     @property
     def summary(self) -> str:
@@ -95,13 +113,13 @@ class Group:
         """Return the seconds per epoch: the median of each run, as the first epoch is slower."""
         return Spread(tuple(float(np.median(r[key])) for r in self.results if r[key]))
 
-    def lead(self, other: "Group") -> list[float]:
-        """Return the paired differences of the best validation accuracies, for the common seeds."""
+    def lead(self, other: "Group", key: str = "valid_accs") -> Spread:
+        """Return the paired differences of an entry in the best epoch, for the common seeds."""
         mine, theirs = (
-            {run.changes["seed"]: value for run, value in zip(g.runs, g.best("valid_accs").values)}
+            {run.changes["seed"]: value for run, value in zip(g.runs, g.best(key).values)}
             for g in (self, other)
         )
-        return [mine[seed] - theirs[seed] for seed in mine if seed in theirs]
+        return Spread(tuple(mine[seed] - theirs[seed] for seed in mine if seed in theirs))
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,11 @@ class Groups:
 
     def __getitem__(self, label: str) -> Group:
         return next(group for group in self.members if group.label == label)
+
+    def part(self, labels: Sequence[str]) -> "Groups":
+        """Return the groups with these labels that are finished, in this order."""
+        members = {group.label: group for group in self.members}
+        return replace(self, members=[members[label] for label in labels if label in members])
 
     def ranked(self) -> list[Group]:
         """Return the groups without a diverged run, the best mean validation accuracy first."""

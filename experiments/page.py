@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from experiments import figures
 from experiments.groups import Group, Groups, Spread
@@ -27,10 +28,11 @@ class Page:
         name: of the experiment; the names of its figures begin with it.
         title: heading.
         folder: of the report; figures go into ``figures/`` below it.
+        image: the reader's own, (3, S, S) in [0, 255]; None if there is none.
     """
 
-    def __init__(self, name: str, title: str, folder: Path):
-        self.name, self.title, self.folder = name, title, folder
+    def __init__(self, name: str, title: str, folder: Path, image: Tensor | None = None):
+        self.name, self.title, self.folder, self.image = name, title, folder, image
         self._blocks: list[tuple] = []
 
     def say(self, text: str) -> None:
@@ -52,9 +54,21 @@ class Page:
         """Add an existing picture, by its path relative to the folder of the report."""
         self._blocks.append(("picture", path, caption))
 
-    def curves(self, groups: Groups, legend: str | None = None) -> None:
-        """Add the curves of accuracy and loss."""
-        self.add_figure(figures.draw_curves(groups, self.title, legend), "curves", CURVES_CAPTION)
+    def curves(self, groups: Groups, legend: str | None = None, what: str = "curves") -> None:
+        """Add the curves of accuracy and loss, as the figure ``what``."""
+        self.add_figure(figures.draw_curves(groups, self.title, legend), what, CURVES_CAPTION)
+
+    def apply_to_image(self, groups: Groups, kernels: Tensor, caption: str) -> None:
+        """Add what kernels (N, 3 or 1, h, w) make of the reader's image, if there is one."""
+        if self.image is None:
+            return
+        height, width = self.image.shape[1:]
+        self.add_figure(
+            figures.draw_convolved(kernels, self.image, self.title, groups.of_one),
+            "own-image",
+            f"An image of {height} x {width} pixels from elsewhere, convolved with the 15 "
+            f"{kernels.shape[2]} x {kernels.shape[3]} kernels of the largest norm. {caption}",
+        )
 
     def bars(self, groups: Groups, label: str) -> None:
         """Add a figure of the best validation accuracy of each group."""
@@ -93,10 +107,10 @@ class Page:
     def say_best_of_each_model(self, groups: Groups, words: str = "{}") -> None:
         """State the same for each model; labels are "model, value"."""
         self.say_diverged(groups)
-        for model in dict.fromkeys(group.results[0]["model"] for group in groups):
-            own = [group for group in groups.ranked() if group.results[0]["model"] == model]
+        for model in dict.fromkeys(group.family for group in groups):
+            own = [group for group in groups.ranked() if group.family == model]
             values = [replace(group, label=group.label.split(", ", 1)[1]) for group in own]
-            self._say_ranking(values, words, f"For `{model}`, the")
+            self._say_ranking(values, words, f"For {model}, the")
 
     def _say_ranking(self, ranked: Sequence[Group], words: str, start: str) -> None:
         if len(ranked) < 2:
@@ -129,17 +143,15 @@ class Page:
         widest, furthest = max(ranked, key=_gap), max(ranked, key=_test_gap)
         if _gap(widest) > 0:
             text = (
-                "The gap between training and validation accuracy in the best epoch is widest for "
-                f"{widest.label}: {100 * _gap(widest):.1f} points."
+                "In the best epoch, training accuracy exceeds validation accuracy most for "
+                f"{widest.label}: by {100 * _gap(widest):.1f} points."
             )
         else:
-            text = (
-                "Training accuracy, measured on augmented images while the weights change, does "
-                "not exceed validation accuracy anywhere."
-            )
+            text = "In the best epoch, training accuracy does not exceed validation accuracy."
         self.say(
-            f"{text} Validation and test accuracy differ by at most "
-            f"{100 * _test_gap(furthest):.1f} points ({furthest.label})."
+            f"{text} Training accuracy is measured on augmented images while the weights change, "
+            "so that the gap on unchanged images would be wider. Validation and test accuracy "
+            f"differ by at most {100 * _test_gap(furthest):.1f} points ({furthest.label})."
         )
 
     def markdown(self) -> str:
@@ -193,16 +205,28 @@ def _place(tied: Sequence[Group], words: str) -> str:
 
 
 def _describe_lead(best: Group, second: Group) -> str:
-    """Return how consistent the difference between two groups is over their seeds."""
-    lead = Spread(tuple(100 * difference for difference in best.lead(second)))
-    number = len(lead.values)
-    if number < 2:
-        return "A single seed cannot show how much of the difference is due to chance"
-    positive = sum(difference > 0 for difference in lead.values)
+    """Return whether the difference between two groups is more than chance between seeds."""
+    lead = best.lead(second)
+    if len(lead.values) < 2:
+        p, images = best.best("valid_accs").mean, best.results[0]["data"]["valid_images"]
+        return (
+            "One seed does not show how much of the difference is due to chance; the choice of "
+            f"the {images:,} validation images alone has a standard error of "
+            f"{100 * (p * (1 - p) / images) ** 0.5:.1f} points"
+        )
+    decided = "excludes" if lead.interval[0] > 0 else "includes"
+    return f"For the same seed, the first two differ by {in_points(lead)}, which {decided} 0"
+
+
+def in_points(difference: Spread) -> str:
+    """Return a difference of accuracies in points, with its confidence interval if there is one."""
+    low, high = (100 * end for end in difference.interval)
+    text = f"{100 * difference.mean:+.1f} points"
+    if len(difference.values) < 2:
+        return text
     return (
-        f"For the same seed, the first two differ by {lead:.1f} points (mean and standard "
-        f"deviation of {number} paired differences); the first is higher for {positive} of the "
-        f"{number} seeds"
+        f"{text} (95 % confidence interval over {len(difference.values)} seeds: {low:+.1f} to "
+        f"{high:+.1f})"
     )
 
 

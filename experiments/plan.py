@@ -98,9 +98,10 @@ class Experiment:
 
 # The order of the report follows the assignment sheets.
 ORDER = (
-    "nonlinearity", "learning_rate", "patch_size", "batch_size", "weight_decay", "optimizer",
-    "embed_dim", "best_resnet18", "best_mlpmixer", "mixer_width", "gradient_flow", "resnet_grid",
-    "feature_maps", "mlp_vs_resnet", "regression_lr", "regression_cnn", "regression_depth_width",
+    "nonlinearity", "learning_rate", "patch_size", "learning_rate_adamw", "batch_size",
+    "weight_decay", "optimizer", "embed_dim", "best_resnet18", "best_mlpmixer", "mixer_width",
+    "gradient_flow", "resnet_grid", "feature_maps", "mlp_vs_resnet", "regression_lr",
+    "regression_cnn", "regression_depth_width",
 )  # fmt: skip
 
 
@@ -131,10 +132,17 @@ def choose(names: list[str]) -> list[Experiment]:
 
 def runs_of(experiment: Experiment, settings: Settings) -> dict[str, list[Run]]:
     """Return the runs that a question defines: for each name in the legend, one run per seed."""
+    seeds = seeds_of(experiment, settings)
     return {
-        label: [make_run(experiment, changes, settings, seed) for seed in settings.seeds]
+        label: [make_run(experiment, changes, settings, seed) for seed in seeds]
         for label, changes in experiment.runs.items()
     }
+
+
+def seeds_of(experiment: Experiment, settings: Settings) -> list[int]:
+    """Return the seeds of a question: those of the settings, or as many from its own first one."""
+    first = getattr(experiment.module, "FIRST_SEED", settings.seeds[0])
+    return [first + seed - settings.seeds[0] for seed in settings.seeds]
 
 
 def make_run(

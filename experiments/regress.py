@@ -1,5 +1,6 @@
 """Train one run of a regression experiment, with the ``Trainer`` of the third assignment."""
 
+import copy
 import math
 import platform
 import time
@@ -8,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from experiments.plan import Run, Settings
-from regression.solution import Images, NetworkConfiguration, Trainer
+from regression.solution import SEED, Images, NetworkConfiguration, Trainer
 from training import checkpoint, interrupt
 from training.batches import epoch_seed
 from training.data import DataSet, load_data
@@ -22,6 +24,7 @@ from training.results import FINISHED, RESULTS, TRAINED
 from utils import seed_experiment
 
 KIND = ("regression",)
+FIRST_SEED = SEED  # the sheet's
 
 
 def train(run: Run, settings: Settings) -> None:
@@ -63,7 +66,7 @@ def _fit(
     resumes: bool,
 ) -> None:
     """Train in a folder that is locked; ``results.json`` is written after each epoch."""
-    fingerprint = {**changes, "data": results["data"]["sha256"], "epochs": None}
+    fingerprint = _fingerprint(changes, results["data"]["sha256"])
     if resumes:
         state = checkpoint.load_last_good(folder, fingerprint)
         trainer.network.load_state_dict(state["network"])
@@ -90,6 +93,30 @@ def _fit(
         if (interruption := interrupt.pending()) is not None:
             raise interruption
     write_json(folder / RESULTS, {FINISHED: TRAINED} | results | trainer.train_logs)
+
+
+def _fingerprint(changes: Mapping[str, Any], sha256: str) -> dict[str, Any]:
+    """Return everything that the weights depend on."""
+    return {**changes, "data": sha256, "epochs": None}
+
+
+def load_networks(run: Run, data: DataSet) -> tuple[nn.Module, nn.Module]:
+    """Return the network of a finished run before and after training, on the CPU."""
+    seed_experiment(run.changes["seed"])
+    before = make_trainer(run.changes, data).network.cpu()
+    after = copy.deepcopy(before)
+    state = checkpoint.load_last_good(run.folder, _fingerprint(run.changes, data.sha256))
+    after.load_state_dict(state["network"])
+    return before.eval(), after.eval()
+
+
+@torch.no_grad()
+def mae_of(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the mean absolute error of a network on images (N, 3, S, S) in [0, 255]."""
+    split = Images(images, labels)
+    parts = [split[part.tolist()] for part in torch.arange(len(split)).split(500)]
+    errors = [(network(x)[:, 0] - y).abs() for x, y in parts]
+    return torch.cat(errors).mean().item()
 
 
 def make_trainer(changes: Mapping[str, Any], data: DataSet) -> Trainer:

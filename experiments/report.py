@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
 from experiments.groups import Groups, read_groups
 from experiments.page import Page, quote
-from experiments.plan import Experiment, Settings
+from experiments.plan import Experiment, Settings, seeds_of
 from experiments.wanted import runs_wanted
 from training.files import write_atomically
 
 TITLE = "MLP, ResNet18 and MLP-Mixer: the experiments"
+OWN = 128  # pixels of the reader's own image, in height and width
+HOW_TO_READ = (
+    "± is the standard deviation between runs with different seeds, not the error of their mean. A "
+    "difference is called decided if its 95 % confidence interval over paired seeds excludes 0; "
+    "with many comparisons in a report, some are decided by chance. The best epoch and the best "
+    "settings are chosen by validation accuracy, which is therefore slightly too high for them; "
+    "the test images play no part in any choice. Times depend on what else the machine was doing."
+)
 
 # Typst: the style of the page, of headings, tables and captions.
 PREAMBLE = """\
@@ -31,31 +44,39 @@ PREAMBLE = """\
 #align(center, text(size: 17pt, weight: "bold", {title}))
 #v(0.5em)
 #outline(title: none, depth: 1)
+
+#{text}
 """
 
 
-def write_report(asked: Sequence[tuple[Experiment, Settings]], folder: Path) -> list[Path]:
+def write_report(
+    asked: Sequence[tuple[Experiment, Settings]], folder: Path, image: Path | None = None
+) -> list[Path]:
     """Write the report of experiments that have been run.
 
     Args:
         asked: experiments, and the settings of the runs to show.
         folder: of the report.
+        image: of the reader's own, to which the first layers of the best networks are applied.
 
     Returns:
         The paths of report.pdf and report.md.
 
     Raises:
         ValueError: no run is finished, or a results.json is damaged.
+        OSError: the image cannot be read.
     """
+    own = read_image(image) if image is not None else None
     pages = [
         page
         for experiment, settings in asked
-        if (page := make_page(experiment, settings, folder)) is not None
+        if (page := make_page(experiment, settings, folder, own)) is not None
     ]
     if not pages:
         raise ValueError(f"no run in {folder} is finished yet")
-    markdown = "\n\n".join([f"# {TITLE}", *(page.markdown() for page in pages)]) + "\n"
-    source = "\n\n".join([PREAMBLE.format(title=quote(TITLE)), *(page.typst() for page in pages)])
+    markdown = "\n\n".join([f"# {TITLE}", HOW_TO_READ, *(page.markdown() for page in pages)]) + "\n"
+    preamble = PREAMBLE.format(title=quote(TITLE), text=quote(HOW_TO_READ))
+    source = "\n\n".join([preamble, *(page.typst() for page in pages)])
     paths = folder / "report.pdf", folder / "report.md"
     write_atomically(folder / "report.typ", f"{source}\n".encode())
     write_atomically(paths[1], markdown.encode())
@@ -65,12 +86,26 @@ def write_report(asked: Sequence[tuple[Experiment, Settings]], folder: Path) -> 
     return list(paths)
 
 
-def make_page(experiment: Experiment, settings: Settings, folder: Path) -> Page | None:
+def read_image(path: Path) -> Tensor:
+    """Return the largest square in the middle of an image, as (3, OWN, OWN) uint8.
+
+    Raises:
+        OSError: it cannot be read, or it is no image.
+    """
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+        square = ImageOps.fit(upright, (OWN, OWN))
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+def make_page(
+    experiment: Experiment, settings: Settings, folder: Path, image: Tensor | None
+) -> Page | None:
     """Return the section of an experiment, None if no run of it is finished."""
     groups = read_groups(experiment, settings, runs_wanted(experiment, settings))
     if len(groups) == 0:
         return None
-    page = Page(experiment.name, experiment.question, folder)
+    page = Page(experiment.name, experiment.question, folder, image)
     page.say(experiment.text)
     page.say(_setup(groups))
     experiment.module.report(page, groups)
@@ -79,7 +114,8 @@ def make_page(experiment: Experiment, settings: Settings, folder: Path) -> Page 
 
 def _setup(groups: Groups) -> str:
     """Return the data, the seeds, the hardware and the command, and what is missing."""
-    settings, seeds, data = groups.settings, groups.settings.seeds, groups.first["data"]
+    settings, data = groups.settings, groups.first["data"]
+    seeds = seeds_of(groups.experiment, settings)
     results = [result for group in groups for result in group.results]
     hardware = {
         f"{r['precision']} on {r['device']}, torch {r['versions']['torch']}" for r in results

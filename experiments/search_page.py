@@ -1,16 +1,19 @@
-"""What the report shows of a search: its best trials, and the settings of the winner."""
+"""What the report shows of a search: its best trials, and all settings of the best network."""
 
 from typing import Any
 
+from optuna import Study
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from experiments.groups import Groups
+from experiments.groups import Group, Groups
 from experiments.page import Page
 from experiments.search import open_study, trial_epochs
+from training.run import FREE_ARGUMENTS
 
 
 def show_search(page: Page, groups: Groups) -> None:
-    """Add a table of the best trials, and the settings, the curves and the result of the winner."""
+    """Add tables of the best trials and of all settings, and the result of the best network."""
     study = open_study(groups.experiment, groups.settings)
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     pruned = study.get_trials(states=(TrialState.PRUNED,))
@@ -25,23 +28,51 @@ def show_search(page: Page, groups: Groups) -> None:
         ("validation", *(key.replace("_", " ") for key in keys)),
         rows,
         f"The best {len(rows)} of {len(complete) + len(pruned)} trials, {len(pruned)} of which "
-        f"were pruned: best validation accuracy within {epochs} epochs.",
+        f"were pruned: best validation accuracy within {epochs} epochs, with one seed. The "
+        "first is the highest of many: a repetition would on average be lower.",
     )
     winner = groups["best"]
-    changes = winner.runs[0].changes
-    chosen = ", ".join(f"`{key}` {_in_words(changes[key])}" for key in keys)
-    text = f"The winner has {chosen}."
+    page.add_table(
+        ("hyperparameter", "best", "searched"),
+        _all_settings(winner, study),
+        "All hyperparameters of the best network; what was not searched for has its default.",
+    )
     if not winner.diverged:
-        text += (
-            f" Trained for {changes['epochs']} epochs, it has a validation accuracy of "
-            f"{winner.best('valid_accs'):.1%} and a test accuracy of "
+        changes = winner.runs[0].changes
+        page.say(
+            f"Trained for {changes['epochs']} epochs, the best settings give a validation accuracy "
+            f"of {winner.best('valid_accs'):.1%} and a test accuracy of "
             f"{winner.value('test_acc'):.1%}."
         )
-    page.say(text)
-    page.say_diverged(groups, "the winner")
+    page.say_diverged(groups, "the best settings")
     page.curves(groups)
     page.table(groups, "run")
     page.say_gap(groups)
+
+
+def _all_settings(winner: Group, study: Study) -> list[tuple[str, str, str]]:
+    """Return name, value and searched values of each setting that affects the weights."""
+    results, changes = winner.results[0], winner.runs[0].changes
+    settings = {"epochs": changes["epochs"], **results["args"], **results["model_config"]}
+    searched = {
+        name.partition(" of ")[0]: distribution
+        for name, distribution in study.best_trial.distributions.items()
+    }
+    left_out = (FREE_ARGUMENTS | {"model", "seed", "subset"}) - {"epochs"}
+    return [
+        (key.replace("_", " "), _in_words(value), _range(searched.get(key)))
+        for key, value in settings.items()
+        if key not in left_out
+    ]
+
+
+def _range(distribution: Any) -> str:
+    """Return the values of a distribution of Optuna; a number is drawn on a logarithmic scale."""
+    if distribution is None:
+        return "no"
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(map(_in_words, distribution.choices))
+    return f"{distribution.low:g} to {distribution.high:g}"
 
 
 def _in_words(value: Any) -> str:

@@ -18,9 +18,10 @@ from training.arguments import Parser, add_number, positive, positive_int, reaso
 PROGRAM = "python -m grader"
 
 try:
-    from grader.assignment import ROOT, load_manifest
+    from grader.assignment import ROOT, list_assignments, load_manifest
     from grader.engine import Report, grade, prepare_expected
-    from grader.marks import Marks, Row, Work, check_isolation, grade_many, make_row, make_setup
+    from grader.feedback import check_folder, write_pages
+    from grader.marks import Marks, Row, Work, check_isolation, finish, grade_many, make_setup
     from grader.results import WIDTH, gaps_of, to_line, to_table, write_gradescope
     from grader.server import Server
 except ModuleNotFoundError as error:
@@ -48,6 +49,16 @@ def make_parser() -> Parser:
         "--output", type=Path, metavar="FILE", help="default: dist/ASSIGNMENT-handout.zip"
     )
 
+    sheets = _add_command(
+        commands,
+        "sheets",
+        "set the assignment sheets as PDF, in English and in French",
+        "sheets cifar10 --output sheets",
+    )
+    sheets.add_argument(
+        "--output", type=Path, default=Path("dist"), metavar="DIR", help="default: dist"
+    )
+
     build = _add_command(
         commands, "build", "build the zip file for Gradescope", "build cifar10 --output grader.zip"
     )
@@ -71,6 +82,12 @@ def make_parser() -> Parser:
         metavar="FILE",
         help="one row per submission, written as it is graded; rows that are there and still "
         "valid are kept",
+    )
+    marks.add_argument(
+        "--feedback",
+        type=Path,
+        metavar="DIR",
+        help="write a page for each student, and index.html for the course staff",
     )
     marks.add_argument(
         "--results", type=Path, metavar="FILE", help="write results.json for Gradescope"
@@ -118,8 +135,7 @@ def _add_command(
         description=f"{what[0].upper()}{what[1:]}",
         epilog=f"example: python -m grader {example}",
     )
-    names = sorted(path.parent.name for path in (ROOT / "grader").glob("*/manifest.py"))
-    command.add_argument("assignment", help=", ".join(names))
+    command.add_argument("assignment", help=", ".join(list_assignments()))
     return command
 
 
@@ -129,26 +145,45 @@ def main(argv: list[str] | None = None) -> int:
     try:
         load_manifest(args.assignment)
         with interrupt.raised():
-            return {"handout": _handout, "build": _build, "grade": _grade, "mutants": _mutants}[
-                args.command
-            ](args)
+            return COMMANDS[args.command](args)
     except interrupt.Interrupted as interruption:
         resumes = "; the same command grades what is left" if getattr(args, "csv", None) else ""
         return report(PROGRAM, f"stopped by {interruption}{resumes}", interruption.status)
     except ModuleNotFoundError as error:
-        if error.name != "submitit":
+        if error.name not in REQUIREMENTS:
             raise
-        install = "pip install -r experiments/requirements.txt"
-        return report(PROGRAM, f"{error.name} is missing: {install}")
+        return report(PROGRAM, _missing(error))
     except (ValueError, OSError, RuntimeError) as error:
         return report(PROGRAM, reason(error))
 
 
+def _missing(error: ModuleNotFoundError) -> str:
+    return f"{error.name} is missing: pip install -r {REQUIREMENTS[str(error.name)]}"
+
+
 def _handout(args: argparse.Namespace) -> int:
     from grader.handout import make_handout
+    from grader.sheets import make_pdfs
 
     target = args.output or Path("dist") / f"{args.assignment}-handout.zip"
-    print(make_handout(load_manifest(args.assignment), ROOT, target))
+    manifest = load_manifest(args.assignment)
+    try:
+        pdfs = make_pdfs(manifest, ROOT)
+    except ModuleNotFoundError as error:
+        pdfs = {}
+        report(PROGRAM, f"the handout has no PDF of the sheets: {_missing(error)}", 0)
+    print(make_handout(manifest, ROOT, target, pdfs))
+    return 0
+
+
+def _sheets(args: argparse.Namespace) -> int:
+    from grader.sheets import make_pdfs
+
+    for name, pdf in make_pdfs(load_manifest(args.assignment), ROOT).items():
+        path = args.output / f"{args.assignment}-{Path(name).name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pdf)
+        print(path)
     return 0
 
 
@@ -188,19 +223,26 @@ def _grade(args: argparse.Namespace) -> int:
         folder, prefix = args.csv.parent, cluster.prefix(args.csv)
     with (
         tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary,
-        Server(args.assignment) as server,
+        Server(args.assignment, args.jobs) as server,
         _uninterrupted_cleanup(),
     ):
         setup = make_setup(server.assignment, args.expected, args.deadline) if args.csv else ""
         expected = args.expected or Path(temporary, "expected")
         work = Work(
-            args.assignment, submissions, expected, args.deadline, args.require_isolation, setup
-        )
+            args.assignment, submissions, expected, args.deadline, args.require_isolation, setup,
+            args.feedback,
+        )  # fmt: skip
+        if args.feedback:
+            check_folder(args.feedback, server.assignment)
         marks = Marks(args.csv, server.assignment) if args.csv else None
-        if len(submissions) > 1 or args.cluster:
-            rows = _grade_many(work, marks, server, Path(temporary), args)
-        else:
-            rows = [_grade_one(work, marks, server, args)]
+        try:
+            if len(submissions) > 1 or args.cluster:
+                rows = _grade_many(work, marks, server, Path(temporary), args)
+            else:
+                rows = [_grade_one(work, marks, server, args)]
+        finally:
+            if args.feedback:
+                write_pages(args.feedback, server.assignment)
     full = all(float(row["score"]) == server.assignment.points for row in rows)
     return 0 if full or args.always_succeed else 1
 
@@ -227,7 +269,7 @@ def _grade_one(work: Work, marks: Marks | None, server: Server, args: argparse.N
     if args.results:
         write_gradescope(report, args.results)
     print(to_table(report))
-    row = make_row(submission, report, work.setup)
+    row = finish(submission, report, work)
     if marks:
         marks.add(row)
     return row
@@ -285,7 +327,20 @@ def _grade_many(
     return rows
 
 
+COMMANDS = {
+    "handout": _handout,
+    "sheets": _sheets,
+    "build": _build,
+    "grade": _grade,
+    "mutants": _mutants,
+}
+# What installs a package that only some commands need.
+REQUIREMENTS = {
+    "submitit": "experiments/requirements.txt",
+    "pypandoc": "grader/requirements.txt",
+    "typst": "grader/requirements.txt",
+}
+
+
 if __name__ == "__main__":
-    # An exception, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

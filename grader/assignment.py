@@ -55,13 +55,18 @@ class Assignment:
         return sum(self.manifest.POINTS.values())
 
 
+def list_assignments() -> list[str]:
+    """Return the names of all assignments."""
+    return sorted(path.parent.name for path in (ROOT / "grader").glob("*/manifest.py"))
+
+
 def load_manifest(name: str) -> ModuleType:
     """Load the manifest of an assignment by the name of its folder.
 
     Raises:
         ValueError: unknown name.
     """
-    known = sorted(path.parent.name for path in (ROOT / "grader").glob("*/manifest.py"))
+    known = list_assignments()
     if name not in known:
         raise ValueError(f"there is no assignment {name!r}; choose from {', '.join(known)}")
     return importlib.import_module(f"grader.{name}.manifest")

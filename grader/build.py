@@ -11,10 +11,10 @@ from grader.server import Server
 # The modules that run on Gradescope.
 ENGINE = (
     "grader/__init__.py", "grader/__main__.py", "grader/assignment.py", "grader/engine.py",
-    "grader/forbidden.py", "grader/imports.py", "grader/judge.py", "grader/marks.py",
-    "grader/results.py", "grader/sandbox.py", "grader/server.py", "grader/submissions.py",
-    "grader/trial.py", "training/__init__.py", "training/arguments.py", "training/files.py",
-    "training/interrupt.py",
+    "grader/feedback.py", "grader/forbidden.py", "grader/imports.py", "grader/judge.py",
+    "grader/marks.py", "grader/pages.py", "grader/results.py", "grader/sandbox.py",
+    "grader/server.py", "grader/submissions.py", "grader/trial.py", "training/__init__.py",
+    "training/arguments.py", "training/files.py", "training/interrupt.py",
 )  # fmt: skip
 
 
@@ -32,10 +32,10 @@ def make_autograder(
     Returns:
         The path of the zip file.
     """
-    package = f"grader/{assignment.name}"
-    cases = (f"{package}/{name}" for name in ("__init__.py", "manifest.py", "cases.py"))
-    tests = str(PurePosixPath(assignment.manifest.SOLUTION, "test.py"))
-    members = {name: (ROOT / name).read_bytes() for name in (*ENGINE, *cases, tests)}
+    names = [*ENGINE, *(f"grader/{assignment.name}/{name}.py" for name in ("manifest", "cases"))]
+    if "test.py" in assignment.manifest.HANDOUT:  # which cases run too
+        names.append(str(PurePosixPath(assignment.manifest.SOLUTION, "test.py")))
+    members = {name: (ROOT / name).read_bytes() for name in names}
     for name in ("setup.sh", "run_autograder", "requirements.txt"):
         text = (ROOT / "grader" / "gradescope" / name).read_text(encoding="utf-8")
         members[name] = text.replace("ASSIGNMENT", assignment.name).encode()

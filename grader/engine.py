@@ -189,7 +189,7 @@ def find_gaps(
         "the expected records": [str(expected.absolute())],
         "other submissions": [str(path.absolute()) for path in submissions],
     }
-    gaps, _ = server.request("probe", 0.0, places=places)
+    gaps, _ = server.request("probe", 0.0, places=places, jobs=server.jobs)
     return gaps
 
 

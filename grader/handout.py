@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grader.archive import write_zip
+from grader.notebook import fill_notebook
 
 LINE_LENGTH = 100
 # Imports that most solutions need: kept even if the handout does not use them.
@@ -37,13 +38,16 @@ class Blank(NamedTuple):
     given: tuple[str, ...] = ()
 
 
-def make_handout(manifest: Any, root: Path, target: Path) -> Path:
+def make_handout(
+    manifest: Any, root: Path, target: Path, pdfs: Mapping[str, bytes] | None = None
+) -> Path:
     """Write the zip that students receive; the same files give the same bytes.
 
     Args:
         manifest: ``manifest.py`` of an assignment.
         root: folder of the project.
         target: the zip; its folder is created if needed.
+        pdfs: the sheets as PDF by name, which need packages of their own; see ``make_pdfs``.
 
     Returns:
         ``target``.
@@ -65,6 +69,10 @@ def make_handout(manifest: Any, root: Path, target: Path) -> Path:
     for name, entries in manifest.BLANKS.items():
         blanks = {function: Blank(*entry) for function, entry in entries.items()}
         files[name] = stub((solution / name).read_text(encoding="utf-8"), blanks).encode()
+    for name in manifest.HANDOUT:
+        if name.endswith(".ipynb"):
+            files[name] = fill_notebook(files[name], files)
+    files |= pdfs or {}
 
     return write_zip(target, {f"{manifest.NAME}/{name}": text for name, text in files.items()})
 

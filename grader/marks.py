@@ -11,6 +11,7 @@ from pathlib import Path
 
 from grader.assignment import ROOT, Assignment, read_solution
 from grader.engine import Report, Verdict, find_gaps, grade
+from grader.feedback import has_record, write_record
 from grader.results import VERSIONS, to_row
 from grader.server import Server
 from grader.submissions import collect, digest, printable
@@ -30,6 +31,7 @@ class Work:
         deadline: seconds per submission.
         isolated: whether a gap in the isolation is an error.
         setup: fingerprint of everything besides a submission on which its marks depend.
+        feedback: folder of the pages about the submissions, if they are wanted.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Work:
     deadline: float
     isolated: bool
     setup: str
+    feedback: Path | None = None
 
 
 def make_setup(assignment: Assignment, expected: Path | None, deadline: float) -> str:
@@ -75,6 +78,14 @@ def make_row(submission: Path, report: Report, setup: str) -> Row:
     return {key: str(value) for key, value in row.items()}  # as they are read from the file
 
 
+def finish(submission: Path, report: Report, work: Work) -> Row:
+    """Return the row of a submission, after its record for the feedback is written."""
+    row = make_row(submission, report, work.setup)
+    if work.feedback:
+        write_record(work.feedback, row, report)
+    return row
+
+
 def grade_many(work: Work, server: Server, jobs: int) -> Iterator[Row]:
     """Grade submissions in threads and yield the row of each as it finishes."""
     check_isolation(work, server)
@@ -86,7 +97,7 @@ def grade_many(work: Work, server: Server, jobs: int) -> Iterator[Row]:
         }
         try:
             for future in as_completed(reports):
-                yield make_row(reports[future], future.result(), work.setup)
+                yield finish(reports[future], future.result(), work)
         except BaseException:  # above all, a signal
             pool.shutdown(wait=False, cancel_futures=True)
             server.close()
@@ -127,9 +138,14 @@ class Marks:
         self.rows = {row["submission"]: row for row in rows}
 
     def find(self, submission: Path, work: Work) -> Row | None:
-        """Return the row of a submission if it is of its present content and of the same setup."""
+        """Return the row of a submission if it is of its present content and of the same setup.
+
+        If feedback is wanted, a row without the record of the same grading does not count.
+        """
         row = self.rows.get(printable(str(submission)))
         if row is None or row["staff errors"] != "0" or (work.isolated and row["not isolated"]):
+            return None
+        if work.feedback and not has_record(work.feedback, row):
             return None
         content = digest(*collect(submission, self._names))
         return row if row["fingerprint"] == _fingerprint(work.setup, content) else None

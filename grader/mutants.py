@@ -16,7 +16,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from tqdm import tqdm
@@ -27,6 +27,8 @@ from grader.server import Server
 
 WIDTH = 80  # columns of the output
 VERDICTS = ("caught", "equivalent", "missed")
+# What an assignment's list of mutants may leave out.
+OPTIONAL: dict[str, Any] = {"ALSO": {}, "EQUIVALENT": {}, "NOT_GRADED": frozenset()}
 
 OPERATORS = {
     ast.Add: ast.Sub,
@@ -141,7 +143,8 @@ def make_mutants(assignment: Assignment) -> list[Mutant]:
     """
     if find_spec(f"grader.{assignment.name}.mutants") is None:
         raise ValueError(f"{assignment.name} has no list of mutants")
-    lists = import_module(f"grader.{assignment.name}.mutants")
+    module = import_module(f"grader.{assignment.name}.mutants")
+    lists = SimpleNamespace(**OPTIONAL | vars(module))
     sources = {name: text.decode() for name, text in read_solution(assignment).items()}
     made = list(_by_hand(lists, sources))
     known = {ast.unparse(ast.parse(mutant.source)) for mutant in made}
@@ -156,7 +159,7 @@ def make_mutants(assignment: Assignment) -> list[Mutant]:
     return made
 
 
-def _by_hand(lists: ModuleType, sources: Mapping[str, str]) -> Iterator[Mutant]:
+def _by_hand(lists: SimpleNamespace, sources: Mapping[str, str]) -> Iterator[Mutant]:
     for file, problems in lists.BY_HAND.items():
         for parts, texts in problems.items():
             problem, *also = parts.split()
@@ -170,7 +173,7 @@ def _by_hand(lists: ModuleType, sources: Mapping[str, str]) -> Iterator[Mutant]:
 
 
 def _generated(
-    manifest: ModuleType, lists: ModuleType, sources: Mapping[str, str]
+    manifest: ModuleType, lists: SimpleNamespace, sources: Mapping[str, str]
 ) -> Iterator[Mutant]:
     reasons = {what: reason for reason, whats in lists.EQUIVALENT.items() for what in whats}
     for file, blanks in manifest.BLANKS.items():

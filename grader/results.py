@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from grader.assignment import Case
-from grader.engine import NOT_REACHED, Report
+from grader.assignment import Assignment, Case
+from grader.engine import NOT_REACHED, Report, Verdict
 from training.files import write_json
 
 WIDTH = 80
@@ -24,7 +24,9 @@ def to_gradescope(report: Report) -> dict[str, Any]:
     gives a hint for each hidden case that fails.
     """
     tests = []
-    for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
+    for case, number, verdict in zip(
+        report.assignment.cases, number_cases(report.assignment), report.verdicts
+    ):
         tests.append(
             {
                 "name": case.title,
@@ -40,7 +42,7 @@ def to_gradescope(report: Report) -> dict[str, Any]:
         )
     return {
         "tests": tests,
-        "output": "\n".join([*report.notes, *_hints(report)]),
+        "output": "\n".join([*report.notes, *make_hints(report)]),
         "output_format": "text",
         "visibility": "visible",
         "stdout_visibility": "hidden",
@@ -59,34 +61,43 @@ def write_gradescope(report: Report, path: Path) -> None:
     write_json(path, to_gradescope(report))
 
 
-def _numbers(report: Report) -> list[str]:
+def number_cases(assignment: Assignment) -> list[str]:
     """Number the cases within their problems: 1.1.1, 1.1.2, 1.2.1, ..."""
     numbers: list[str] = []
-    for case in report.assignment.cases:
+    for case in assignment.cases:
         before = sum(number.startswith(case.problem + ".") for number in numbers)
         numbers.append(f"{case.problem}.{before + 1}")
     return numbers
 
 
-def _hints(report: Report) -> list[str]:
+def make_hints(report: Report) -> list[str]:
     """Return a line for each hidden case that fails, and one for all that fail for one reason."""
-    hints = []
-    for case, verdict in zip(report.assignment.cases, report.verdicts):
-        if case.public or verdict.passed:
-            continue
-        message = verdict.message
-        if verdict.staff:
-            hints.append(message)
-        elif message == NOT_REACHED:
-            hints.append("Some hidden tests were not reached: the grader ran out of time.")
-        elif message.startswith(f"{case.file} cannot be imported"):
-            hints.append(f"{case.file} cannot be imported, so that all of its tests fail.")
-        elif message.startswith("not implemented yet"):
-            hints.append(f"A hidden test of Problem {case.problem} fails: not implemented yet.")
-        elif message != f"{case.file} is missing":  # of which the notes speak
-            # Not the message, which reveals the expected result.
-            hints.append(f"A hidden test of Problem {case.problem} fails: {case.hint}")
+    hints = [
+        public_message(case, verdict)
+        for case, verdict in zip(report.assignment.cases, report.verdicts)
+        if not (case.public or verdict.passed or _is_missing(case, verdict))
+    ]
     return list(dict.fromkeys(hints))
+
+
+def public_message(case: Case, verdict: Verdict) -> str:
+    """Return what students may read of a case that fails before the grades are published."""
+    message = verdict.message
+    if case.public or verdict.staff or _is_missing(case, verdict):
+        return message
+    if message == NOT_REACHED:
+        return "Some hidden tests were not reached: the grader ran out of time."
+    if message.startswith(f"{case.file} cannot be imported"):
+        return f"{case.file} cannot be imported, so that all of its tests fail."
+    if message.startswith("not implemented yet"):
+        return f"A hidden test of Problem {case.problem} fails: not implemented yet."
+    # Not the message, which reveals the expected result.
+    return f"A hidden test of Problem {case.problem} fails: {case.hint}"
+
+
+def _is_missing(case: Case, verdict: Verdict) -> bool:
+    """Return whether a case fails because its file is missing, of which the notes speak."""
+    return verdict.message == f"{case.file} is missing"
 
 
 def problem_scores(report: Report) -> dict[str, float]:
@@ -109,7 +120,7 @@ def belongs_to(case: Case, problem: str) -> bool:
 def to_table(report: Report) -> str:
     """Return a table of all cases, 80 columns wide, with the messages of those that fail."""
     lines = []
-    numbers = _numbers(report)
+    numbers = number_cases(report.assignment)
     for case, number, verdict in zip(report.assignment.cases, numbers, report.verdicts):
         points = f"{case.points if verdict.passed else 0:g}/{case.points:g}"
         mark = "ok" if verdict.passed else "STAFF" if verdict.staff else "FAIL"
@@ -136,7 +147,9 @@ def to_row(name: str, report: Report) -> dict[str, Any]:
     """Return a row of the CSV file: points of the problems and cases, and what went wrong."""
     row: dict[str, Any] = {"submission": name, "score": report.score}
     row |= {f"problem {problem}": score for problem, score in problem_scores(report).items()}
-    for case, number, verdict in zip(report.assignment.cases, _numbers(report), report.verdicts):
+    for case, number, verdict in zip(
+        report.assignment.cases, number_cases(report.assignment), report.verdicts
+    ):
         row[f"{number} {case.name}"] = case.points if verdict.passed else 0
     errors = [verdict.message for verdict in report.verdicts if verdict.staff]
     notes = " ".join(dict.fromkeys([*report.notes, *errors]))

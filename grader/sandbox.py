@@ -475,9 +475,9 @@ def remove(path: Path) -> None:
             path.unlink()
             return
         # No link is followed, even if a process that is still there puts one in its place.
+        _let_in(path)
         top = os.open(path, FOLDER_ITSELF)
         try:
-            os.fchmod(top, 0o700)
             waiting = _empty(top, top)
             while waiting:
                 name = waiting.pop()
@@ -492,12 +492,18 @@ def remove(path: Path) -> None:
         path.rmdir()
 
 
+def _let_in(path: Path | str, folder: int | None = None) -> None:
+    """Let an ordinary user into their own folder; root needs no permission."""
+    if os.geteuid() != 0:  # chmod follows links
+        os.chmod(path, 0o700, dir_fd=folder)
+
+
 def _empty(folder: int, top: int) -> list[str]:
     """Remove the files of a folder and move its folders to another; return their new names."""
     moved = []
     for name in os.listdir(folder):
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            os.chmod(name, 0o700, dir_fd=folder)
+            _let_in(name, folder)
             moved.append(uuid.uuid4().hex)
             os.rename(name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
         else:

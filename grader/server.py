@@ -29,6 +29,7 @@ from grader.assignment import ROOT, Assignment, Case, load_assignment, load_mani
 
 START = 300.0  # seconds in which the process has to start on a busy machine
 PATIENCE = 60.0  # seconds on top of a run's own limit until its answer
+SHARED = "submissions that are graded at the same time share /tmp"
 
 
 class Stopped(RuntimeError):
@@ -46,10 +47,11 @@ class Server:
 
     Args:
         name: of the assignment.
+        jobs: number of submissions that are graded at the same time.
     """
 
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, jobs: int = 1):
+        self._name, self.jobs = name, jobs
         self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
         self._connections: set[socket.socket] = set()
@@ -310,12 +312,14 @@ def _probe(
     assignment: Assignment,
     isolation: sandbox.Isolation,
     places: Mapping[str, Sequence[str]],
+    jobs: int,
 ) -> tuple[list[str], bytes]:
-    """Return what is missing from the isolation of runs."""
+    """Return what is missing from the isolation of runs, with this number at the same time."""
     outcome = sandbox.run(lambda code: sandbox.probe(places), isolation, sandbox.Limits(), {})
     if outcome.result is None:
         raise RuntimeError(f"the isolation cannot be examined: {outcome.ended} {outcome.trace}")
-    return [*isolation.gaps, *json.loads(outcome.result)], b""
+    shared = [] if isolation.namespaces or jobs == 1 else [SHARED]
+    return [*isolation.gaps, *shared, *json.loads(outcome.result)], b""
 
 
 def _judge(

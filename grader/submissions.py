@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,7 @@ MOST_ENTRIES = 200_000  # files and folders that are searched in a folder
 SEARCH_SECONDS = 20.0
 LONGEST_NOTE = 300  # characters
 TOO_LARGE = f"has more than {LARGEST_FILE:,} bytes and was not used"
+NOTEBOOK = ".ipynb"
 # Besides hidden files and folders: copies and packages, which nobody means to submit.
 SKIPPED = ("__MACOSX", "__pycache__", "site-packages")
 
@@ -106,11 +108,14 @@ def _meant(found: str, names: Sequence[str]) -> str | None:
     """Return the name that a file has or was meant to have: ``utils.py`` of ``utils (1).py``."""
     if found.lower() in names:
         return found.lower()
-    stem, code, _ = re.sub("[^a-z0-9.]", "", found.lower()).partition(".py")
+    stem, code, _ = (
+        re.sub("[^a-z0-9.]", "", found.lower()).replace(NOTEBOOK, ".py").partition(".py")
+    )
     if not code:
         return None
     stems = {name.removesuffix(".py"): name for name in names}
     like = [own for own in stems if own in stem or (len(stem) > 3 and stem in own)]
+    like = like or get_close_matches(stem, stems, 1, 0.65)  # letters are swapped or left out
     return stems[max(like, key=len)] if like else None
 
 
@@ -123,8 +128,7 @@ def _take(name: str, candidates: list[Member], files: dict[str, bytes], notes: l
         places = ", ".join(member.path for member in choice[:4])
         notes.append(f"{name} was found in several places: {places}. None was used.")
     elif not choice:
-        like = f" Did you mean {candidates[0].path}? Rename it to {name}." if candidates else ""
-        notes.append(f"{name} is missing.{like}")
+        notes.append(" ".join([f"{name} is missing.", *_suggest(candidates, name)]))
     else:
         try:
             files[name] = choice[0].read()
@@ -133,6 +137,15 @@ def _take(name: str, candidates: list[Member], files: dict[str, bytes], notes: l
         else:
             if not exact:
                 notes.append(f"{name} was taken from {choice[0].path}.")
+
+
+def _suggest(candidates: list[Member], name: str) -> Iterator[str]:
+    """Yield what to do about a missing file, if one with a name like it was submitted."""
+    for member in sorted(candidates, key=lambda member: member.name.endswith(NOTEBOOK))[:1]:
+        if member.name.lower().endswith(NOTEBOOK):
+            yield f"Export the code of {member.path} to {name}."
+        else:
+            yield f"Did you mean {member.path}? Rename it to {name}."
 
 
 @contextmanager

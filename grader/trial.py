@@ -41,6 +41,7 @@ TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 SKETCH = 16  # sums recorded of a gradient with more than SMALL entries
 SMALL = 4096
+MODES = ("training", "evaluation")
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -217,15 +218,9 @@ class Trial:
         The part is built with the same seed twice and with another one. Its matrices and kernels
         are expected to be random and to follow the seed; two instances share nothing.
         """
-        built, afterwards = [], []
-        for seed in (0, 0, 1):
-            self._settle(seed)
-            torch.use_deterministic_algorithms(True)  # torch.empty returns NaN, not old memory
-            built.append(build())
-            torch.use_deterministic_algorithms(False)
-            afterwards.append(_next_random_numbers())
-            self._record_settings(what)
-        self._record_seeding(what, *afterwards[1:])
+        torch.use_deterministic_algorithms(True)  # torch.empty returns NaN, not old memory
+        built = self.record_seeds(what, build)
+        torch.use_deterministic_algorithms(False)
         first, second, other = (dict(module.named_parameters()) for module in built)
         for name, parameter in first.items():
             if parameter.ndim > 1:
@@ -235,10 +230,18 @@ class Trial:
         text = ", ".join(shared) or "none"
         self.record_text(f"{what}: the parameters that two instances share", text)
 
-    def call(self, what: str, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """Call a part of the submission and record what it returns."""
-        output = function(*inputs)
-        self.record(what, output)
+    def call(
+        self,
+        what: str,
+        function: Callable[..., Any],
+        *inputs: Tensor,
+        tolerance: float = TOLERANCE,
+        absolute: float = 0.0,
+    ) -> Any:
+        """Call a part of the submission and record what it returns, as ``record`` does."""
+        with self.watched():
+            output = function(*inputs)
+        self.record(what, output, tolerance, absolute)
         return output
 
     def differentiate(
@@ -274,31 +277,39 @@ class Trial:
             absolute = 1e-6 * scale
             self.record(f"{what}: the gradient of {name}", gradient, GRADIENT_TOLERANCE, absolute)
 
-    def probe(self, what: str, part: Any, *inputs: Tensor, seed: int = 0) -> None:
+    def probe(
+        self, what: str, part: Any, *inputs: Tensor, seed: int = 0, in_place: bool = False
+    ) -> None:
         """Record all that calls of a part show, and what they leave behind.
 
         The part is called four times with the same inputs: without gradients; with the signs of all
         parameters reversed; with gradients; and with gradients that are 10,000 times as large and
         another random seed. Outputs, gradients, buffers, the arguments, the random state and global
         settings are recorded.
+
+        Args:
+            what: the part in words.
+            part: the part.
+            inputs: its arguments.
+            seed: of the weights of ``differentiate``.
+            in_place: whether the part may change its arguments.
         """
-        before = [tensor.clone() for tensor in inputs]
+        copies = [tensor.clone() for tensor in inputs]
         with torch.no_grad():
-            with self.watched():
-                output = part(*inputs)
-            for number, (tensor, copy) in enumerate(zip(inputs, before), start=1):
-                if not torch.equal(tensor, copy):
+            self.call(f"{what}, without gradients", part, *copies)
+            for number, (tensor, copy) in enumerate(zip(inputs, copies), start=1):
+                if not in_place and not torch.equal(tensor, copy):
                     raise Wrong(f"{what}: argument {number} is changed in place")
-            self.record(f"{what}, without gradients", output)
             _negate(part)
-            with self.watched():
-                output = part(*inputs)
+            copies = [tensor.clone() for tensor in inputs]
+            self.call(
+                f"{what}, called again with the signs of all parameters reversed", part, *copies
+            )
             _negate(part)
-            self.record(f"{what}, called again with the signs of all parameters reversed", output)
         afterwards = []
         for number, (words, scale) in enumerate((("", 1.0), (", called again", 1e4))):
             self._settle(number)
-            copies = [tensor.clone() for tensor in before]
+            copies = [tensor.clone() for tensor in inputs]
             self.differentiate(f"{what}{words}", part, *copies, seed=seed, scale=scale)
             afterwards.append(_next_random_numbers())
         self._record_seeding(what, *afterwards)
@@ -386,17 +397,22 @@ class Trial:
             words = f"The next random numbers of {name} after {what}, with two seeds,"
             self._add(words, np.array(pair), kind="different")
 
-    def record_seeds(self, what: str, call: Callable[[], Any]) -> None:
-        """Record whether a call leaves the random generators and global settings as they are."""
-        following = []
+    def record_seeds(self, what: str, call: Callable[[], Any]) -> list[Any]:
+        """Record what a call does to the random generators and to global settings.
+
+        Returns:
+            What it returned for the seeds 0, 0 and 1.
+        """
+        returned, following = [], []
         for seed in (0, 0, 1):
             self._settle(seed)
-            call()
+            returned.append(call())
             following.append(_next_random_numbers())
+            self._record_settings(what)
         same = "the same" if following[0] == following[1] else "different"
         self.record_text(f"The next random numbers after {what}, twice with the same seed", same)
         self._record_seeding(what, *following[1:])
-        self._record_settings(what)
+        return returned
 
     def record_settings(self, file: str) -> None:
         """Record what importing a submitted file, such as "mlp", does to global settings."""
@@ -549,6 +565,18 @@ class _FirstError(unittest.TestResult):
     def addSubTest(self, test, subtest, err):
         if err is not None:
             self.addError(test, err)
+
+
+def describe_call(part: str, *arguments: Any, **options: Any) -> str:
+    """Return a call in words: "Linear(7, 4)"."""
+    texts = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in options.items())]
+    return f"{part}({', '.join(texts)})"
+
+
+def set_mode(module: M, mode: str) -> M:
+    """Switch a module to "training" or "evaluation" and return it."""
+    module.train(mode == "training")
+    return module
 
 
 def compile_tests(folder: str) -> CodeType:

@@ -1,5 +1,6 @@
 """What several test files share, and the check that no test leaves anything behind."""
 
+import importlib
 import json
 import os
 import shutil
@@ -199,7 +200,7 @@ def small_mlp(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demanding_run(small_npz, tmp_path_factory):
-    """Arguments of a run with dropout and a schedule: all that a checkpoint has to carry."""
+    """Arguments of a run with dropout, a schedule and mixup: all that a checkpoint has to carry."""
     config = tmp_path_factory.mktemp("configs") / "small_mixer.json"
     config.write_text(
         json.dumps(
@@ -210,7 +211,7 @@ def demanding_run(small_npz, tmp_path_factory):
     return [
         *("--model", "mlpmixer", "--model_config", str(config), "--data", str(small_npz)),
         *("--epochs", "12", "--batch_size", "16", "--device", "cpu", "--precision", "float32"),
-        *("--scheduler", "onecycle"),
+        *("--scheduler", "onecycle", "--crop", "padded", "--cutout", "8", "--mixup", "0.2"),
     ]
 
 
@@ -222,3 +223,21 @@ def small_run(small_npz, small_mlp, tmp_path):
         *("--epochs", "3", "--batch_size", "64", "--device", "cpu", "--precision", "float32"),
         *("--logdir", str(tmp_path / "run")),
     ]
+
+
+@pytest.fixture
+def program(monkeypatch, tmp_path):
+    """A function that imports ``train.py`` of a sibling assignment, as running it there does."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    names = ("train", "solution", "figures")
+
+    def load(assignment):
+        monkeypatch.syspath_prepend(str(ROOT / assignment))
+        for name in names:
+            sys.modules.pop(name, None)
+        return importlib.import_module("train")
+
+    yield load
+    for name in names:
+        sys.modules.pop(name, None)

@@ -339,5 +339,5 @@ def make_spoilt(graded: Callable[..., Graded]) -> Callable[..., str]:
 if __name__ == "__main__":  # with the project's folder in PYTHONPATH
     requests = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     set_limits(**{key: requests[0][key] for key in ("cpu", "wall") if key in requests[0]})
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(int(os.environ.get("JOBS", 2))) as pool:
         print(json.dumps(list(pool.map(lambda request: grade_folder(**request), requests))))

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import statistics
 from unittest import mock
 
 import numpy as np
@@ -14,10 +15,12 @@ from matplotlib.image import imread
 from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 
-from benchmarks import accuracy, baseline, common, growth, hardware, memory
+from benchmarks import accuracy, baseline, common, growth, hardware, memory, reproduce
 from benchmarks import training as benchmark
 from benchmarks.__main__ import BENCHMARKS, main
-from training.batches import MEAN, RATIO, SCALE, STD, Batches, flip_and_crop
+from training.arguments import parse_args
+from training.augment import RATIO, SCALE, flip_and_crop
+from training.batches import MEAN, STD, Batches
 from training.config import MODELS, build_model, default_path, read_config
 from training.data import Split, load_data
 
@@ -213,6 +216,50 @@ def test_the_baseline_and_ours_learn_what_can_be_learnt(small_npz, tmp_path, cap
 
 
 # --------------------------------------------------------------------------------- the baseline
+
+
+@pytest.mark.slow
+def test_reproduce_trains_every_run_once_and_its_table_has_means_over_the_seeds(
+    small_npz, tmp_path, capsys
+):
+    arguments = ["reproduce", "--only", "mlp", "--data", str(small_npz), *ON_CPU]
+    arguments += ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "mlp, seed 43: 15 of 15 epochs, about 0 min\n" in printed
+    runs = [json.loads((tmp_path / "results" / f"mlp-{s}.json").read_text()) for s in (42, 43, 44)]
+    accs = [run["test_acc"] for run in runs]
+    cells = [cell.strip() for cell in printed.splitlines()[-3].strip("|").split("|")]
+    assert cells[:4] == ["MLP", "defaults", "15", "3"]
+    assert cells[5] == f"{statistics.mean(accs):.3f} ± {statistics.stdev(accs):.3f}"
+    assert printed.endswith("python main.py --model mlp --seed 42\n")
+    for run in runs:
+        assert re.fullmatch("[0-9a-f]{40}(-dirty)?|unknown", run["commit"])
+        args = vars(parse_args(run["command"].split()[2:]))
+        differing = {key for key in args if run["args"][key] != args[key]}
+        assert differing <= {"data", "device", "logdir", "precision", "resume"}
+    # Again: nothing is left to train.
+    for again in (arguments, [*arguments, "--table"]):
+        assert main(again) == 0
+        assert "epoch " not in (output := capsys.readouterr().out)
+        assert output.endswith(printed[-300:])
+
+
+def test_a_run_of_reproduce_that_cannot_resume_ends_it_with_one_line(small_npz, tmp_path, capsys):
+    damaged = tmp_path / "runs" / "mlp-42" / "checkpoint.pt"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("no checkpoint")
+    arguments = ["reproduce", "--only", "mlp", "--data", str(small_npz), *ON_CPU]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--results", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2 and errors.count("\n") == 1 and "is damaged" in errors
+
+
+def test_every_command_of_reproduce_is_one_of_main():
+    for training in reproduce.TRAININGS:
+        args = parse_args(training.command(7).split()[2:])
+        assert args.seed == 7 and training.name.startswith(args.model)
 
 
 def test_pixels_of_the_baseline_equal_ours_to_the_rounding_of_pil():

@@ -18,16 +18,17 @@ import torch
 from PIL import Image
 
 from training import data
-from training.batches import (
-    MEAN,
+from training.augment import (
     RATIO,
     SCALE,
-    STD,
-    Batches,
-    draw_crop_boxes,
+    cut_out,
+    draw_padded_boxes,
+    draw_resized_boxes,
+    draw_share,
+    draw_squares,
     flip_and_crop,
-    normalize,
 )
+from training.batches import MEAN, STD, Batches, normalize
 from training.data import Split, load_data, split_indices
 from training.shapes import CLASSES, draw_shapes
 
@@ -138,7 +139,7 @@ def test_flipped_and_cropped_pixels_equal_those_of_torchvision():
     """On float pixels in [0, 1], to 1e-5; every image has its own box and flip."""
     images = random_images(300) / 255
     generator = torch.Generator().manual_seed(5)
-    boxes = draw_crop_boxes(300, generator)
+    boxes = draw_resized_boxes(300, generator)
     # And some that the training never draws: small, long, in the corners.
     boxes[:4] = torch.tensor([[0, 0, 1, 1], [31, 31, 1, 1], [0, 30, 32, 2], [5, 0, 3, 32]])
     flips = torch.rand(300, generator=generator) < 0.5
@@ -152,7 +153,7 @@ def test_flipped_and_cropped_pixels_equal_those_of_torchvision():
 def test_pixels_equal_those_of_the_usual_pipeline_on_pil_images_to_its_rounding():
     """PIL rounds to whole grey levels, twice: after the rows and after the columns."""
     images = random_images(100)
-    boxes = draw_crop_boxes(100, torch.Generator().manual_seed(6))
+    boxes = draw_resized_boxes(100, torch.Generator().manual_seed(6))
     ours = flip_and_crop(images, torch.zeros(100, dtype=torch.bool), boxes)
     for image, box, out in zip(images, boxes.tolist(), ours, strict=True):
         picture = Image.fromarray(image.permute(1, 2, 0).numpy())
@@ -181,7 +182,7 @@ def chi_square(ours, theirs):
 def test_the_boxes_have_the_distribution_of_torchvision():
     """Two samples of 20,000 boxes: their sizes, their positions. False alarms: 3e-6 in all."""
     number = 20_000
-    ours = draw_crop_boxes(number, torch.Generator().manual_seed(7)).numpy()
+    ours = draw_resized_boxes(number, torch.Generator().manual_seed(7)).numpy()
     torch.manual_seed(8)  # get_params draws from the global generator
     image = torch.empty(3, 32, 32)
     theirs = np.array(
@@ -195,10 +196,84 @@ def test_the_boxes_have_the_distribution_of_torchvision():
         assert statistic < bound
 
 
+def test_padded_crops_equal_those_of_torchvision():
+    """RandomCrop(32, padding=4) on the mirrored image: the padding is black."""
+    images = random_images(200) / 255
+    generator = torch.Generator().manual_seed(5)
+    boxes = draw_padded_boxes(200, generator)
+    boxes[:2] = torch.tensor([[-4, 4, 32, 32], [4, -4, 32, 32]])
+    flips = torch.rand(200, generator=generator) < 0.5
+    ours = flip_and_crop(images, flips, boxes)
+    for image, flip, (top, left, *size), out in zip(
+        images, flips, boxes.tolist(), ours, strict=True
+    ):
+        padded = functional.pad(functional.hflip(image) if flip else image, [4])
+        expected = functional.crop(padded, top + 4, left + 4, *size)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+
+
+def test_the_padded_boxes_have_the_distribution_of_torchvision():
+    """Two samples of 20,000 positions. False alarms: 1e-6."""
+    number = 20_000
+    top, left, *size = draw_padded_boxes(number, torch.Generator().manual_seed(7)).T.numpy()
+    torch.manual_seed(8)  # get_params draws from the global generator
+    image = torch.empty(3, 40, 40)
+    theirs = np.array(
+        [transforms.RandomCrop.get_params(image, (32, 32))[:2] for _ in range(number)]
+    )
+    statistic, bound = chi_square(9 * (top + 4) + left + 4, theirs @ np.array([9, 1]))
+    assert statistic < bound and (np.array(size) == 32).all()
+
+
 def test_every_box_lies_in_the_image():
-    top, left, height, width = draw_crop_boxes(100_000).unbind(dim=1)
+    top, left, height, width = draw_resized_boxes(100_000).unbind(dim=1)
     assert min(top.min(), left.min()) == 0 and min(height.min(), width.min()) > 0
     assert (top + height).max() == 32 and (left + width).max() == 32
+
+
+# ------------------------------------------------------------------------------ Cutout, mixup
+
+
+@pytest.mark.parametrize("side", [1, 8, 16])
+def test_cutout_covers_the_square_of_the_paper_and_nothing_else(side):
+    """Its code, in a loop: a square around a centre, clipped at the edge of the image."""
+    images = random_images(300).float() + 1
+    squares = draw_squares(300, side, torch.Generator().manual_seed(3))
+    expected = images.clone()
+    for image, corner in zip(expected, squares.numpy(), strict=True):
+        y, x = corner + side // 2
+        assert min(x, y) >= 0 and max(x, y) < 32
+        end = side - side // 2
+        image[:, max(y - side // 2, 0) : y + end, max(x - side // 2, 0) : x + end] = 0
+    assert torch.equal(cut_out(images, squares, side), expected)
+
+
+def test_the_centres_of_the_squares_are_uniform():
+    """Two samples of 20,000 centres. False alarms: 1e-6."""
+    ours = draw_squares(20_000, 8, torch.Generator().manual_seed(7)).numpy() + 4
+    theirs = np.random.default_rng(8).integers(0, 32, (20_000, 2))
+    for code in (np.array([32, 1]) // 4, np.array([0, 1]), np.array([1, 0])):
+        statistic, bound = chi_square(ours @ code, theirs @ code)
+        assert statistic < bound
+
+
+def test_cutout_sets_pixels_to_the_mean_in_training_alone():
+    split = Split(torch.full((64, 3, 32, 32), 255, dtype=torch.uint8), torch.arange(64))
+    (trained,) = (images for images, _ in Batches(split, 64, training=True, cutout=8))
+    (evaluated,) = (images for images, _ in Batches(split, 64, cutout=8))
+    covered = (trained == 0).all(dim=1).sum(dim=(1, 2))
+    assert covered.max() == 64 and covered.min() >= 16 and (evaluated != 0).all()
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0])
+def test_the_share_of_mixup_is_the_larger_part_of_a_beta_distribution(alpha):
+    """Two samples of 4000, in ten bins. False alarms: 1e-6 each."""
+    torch.manual_seed(1)
+    ours = np.array([draw_share(alpha) for _ in range(4000)])
+    theirs = np.random.default_rng(2).beta(alpha, alpha, 4000)
+    bins = (np.floor(20 * np.minimum(x, 0.9999)) for x in (ours, np.maximum(theirs, 1 - theirs)))
+    statistic, bound = chi_square(*bins)
+    assert statistic < bound and ours.min() >= 0.5
 
 
 # --------------------------------------------------------------------------------- the sources

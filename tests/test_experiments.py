@@ -7,6 +7,7 @@ killed processes and of several workers; each of them has a fast sibling.
 import ast
 import fcntl
 import json
+import math
 import os
 import re
 import signal
@@ -16,21 +17,26 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import experiments
-from experiments import classify, execute, plan, regress
+import mlp
+from experiments import classify, execute, measure, plan, regress
 from experiments.__main__ import main as command
 from experiments.groups import Group, Groups, Spread, read_groups
 from experiments.page import Page
 from experiments.questions import (
     best_mlpmixer,
+    feature_maps,
     gradient_flow,
     learning_rate,
+    mixer_width,
     mlp_vs_resnet,
+    nonlinearity,
     regression_depth_width,
     resnet_grid,
 )
@@ -38,7 +44,8 @@ from experiments.report import write_report
 from experiments.wanted import runs_wanted
 from main import main as main_command
 from training import interrupt, precision
-from training.data import load_data
+from training.batches import normalize
+from training.data import Split, load_data
 
 from conftest import ROOT
 from oracles import count_parameters
@@ -129,6 +136,8 @@ def test_runs_that_are_the_same_share_a_folder():
             ("batch_size", "mlpmixer, 128"),
             ("weight_decay", "mlpmixer, 0.0005"),
             ("optimizer", "mlpmixer, adamw"),
+            ("learning_rate_adamw", "MLP-Mixer with AdamW, 0.001"),
+            ("mixer_width", "128, 1024"),
             ("patch_size", "4"),
             ("embed_dim", "256"),
         )
@@ -530,6 +539,93 @@ def work_in_a_process(settings):
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
+# ------------------------------------------------------------------------------- what is measured
+
+
+def test_the_regression_starts_from_the_seed_of_its_sheet():
+    experiment = plan.load_experiments()["regression_cnn"]
+    (runs,) = plan.runs_of(experiment, plan.Settings(seeds=(42, 43))).values()
+    assert [run.changes["seed"] for run in runs] == [197331, 197332]
+
+
+def test_one_width_of_the_mixer_varies_at_a_time():
+    with torch.device("meta"):
+        block = classify.MODELS["mlpmixer"](**plan.model_defaults("mlpmixer")).blocks[0]
+    defaults = [block.mlp_tokens.fc1.out_features, block.mlp_channels.fc1.out_features]
+    for label, run in mixer_width.RUNS.items():
+        widths = [
+            run.get(f"{name}_mlp_dim", default)
+            for name, default in zip(("tokens", "channels"), defaults)
+        ]
+        assert label == f"{widths[0]}, {widths[1]}"
+        assert widths[0] == defaults[0] or widths[1] == defaults[1]
+    drawn = [label for labels in mixer_width.PANELS.values() for label in labels]
+    assert set(drawn) == set(mixer_width.RUNS)
+
+
+def test_intervals_are_those_of_student():
+    """The 97.5 % quantile for two degrees of freedom is 4.303."""
+    assert Spread((1.0, 2.0, 3.0)).interval == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-2)
+    assert Spread((1.0,)).interval == (-math.inf, math.inf)
+
+
+def test_the_accuracy_of_a_trained_network_is_that_of_its_results(tiny, tmp_path):
+    settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=1, precision="float32")
+    run = plan.runs_of(plan.load_experiments()["nonlinearity"], settings)["relu"][0]
+    classify.train(run, settings)
+    found = measure.accuracy(classify.load_model(run), measure.images_for(settings))
+    assert found == pytest.approx(max(plan.read_finished(run)["valid_accs"]))
+    before, after = classify.initial_model(run), classify.load_model(run)
+    assert measure.moved(before, before) == 0 < measure.moved(before, after) < 1
+
+
+def test_images_are_moved_to_the_right():
+    images = torch.arange(5.0).expand(1, 3, 5, 5)
+    assert measure.shift(images, 2)[0, 0, 0].tolist() == [0, 0, 0, 1, 2]
+    assert torch.equal(measure.shift(images, 0), images)
+
+
+@pytest.mark.parametrize(("bias", "share"), [(0.0, 0.0), (9.0, 1.0)])
+def test_sigmoids_are_saturated_far_from_zero(bias, share):
+    model = mlp.MLP(3072, [4, 4], 10, "sigmoid")
+    for layer in model.hidden_layers:
+        layer.weight.data.mul_(1e-3)
+        layer.bias.data.fill_(bias)
+    split = Split(torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8), torch.arange(20) % 10)
+    assert nonlinearity.saturation(model, split)[0] == [share, share]
+
+
+def test_the_saturated_outputs_of_relu_are_its_zeros():
+    model = mlp.MLP(3072, [16], 10)
+    split = Split(torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8), torch.arange(20) % 10)
+    hidden = model.hidden_layers[0](normalize(split.images.float()).flatten(1))
+    (share,), _ = nonlinearity.saturation(model, split)
+    assert share == pytest.approx((hidden <= 0).float().mean().item())
+
+
+def test_only_the_deep_cnn_does_not_see_how_pixels_are_arranged_in_a_window(tiny):
+    data = load_data(str(tiny))
+    turned = regression_depth_width.turn_windows(data.test.images)
+    assert torch.equal(turned[:, :, 0, 0], data.test.images[:, :, 1, 1])
+    for label, changes in regression_depth_width.RUNS.items():
+        network = regress.make_trainer(changes, data).network.cpu()
+        found = [
+            network(regression_depth_width.normalised(images))
+            for images in (data.test.images, turned)
+        ]
+        assert torch.allclose(*found, atol=1e-6) == (label == "deep")
+
+
+def test_what_the_class_explains_is_the_variance_between_the_classes():
+    labels = torch.tensor([0, 0, 3, 3])
+    by_class, by_chance = torch.tensor([1.0, 1, 5, 5]), torch.tensor([1.0, 5, 1, 5])
+    values = torch.stack([by_class, by_chance, by_class + by_chance], dim=1).double()
+    classes, means, explained = feature_maps.explain_by_class(values, labels)
+    assert classes.tolist() == [0, 3]
+    assert explained.tolist() == pytest.approx([1, 0, 0.5])
+    assert means[:, 0].tolist() == pytest.approx([-1, 1])
+
+
 # ------------------------------------------------------------------------------- messages
 
 
@@ -564,13 +660,15 @@ def test_gradient_norms_are_those_of_the_gradients(tiny, tmp_path):
     settings = plan.Settings(output=str(tmp_path), data=str(tiny), epochs=2, precision="float32")
     run = plan.runs_of(plan.load_experiments()["gradient_flow"], settings)["mlp"][0]
     gradient_flow.train(run, settings)
-    names, steps, norms = gradient_flow.read_norms(run.folder)
+    names, steps, norms, weights = gradient_flow.read_norms(run.folder)
     assert steps == [0, 1]
 
     training = classify.setup(replace(run, folder=tmp_path / "again"), settings)
     training.close()
     training.train_batches.set_epoch(1)
     images, labels = next(iter(training.train_batches))
+    for name, row in zip(names, weights):
+        assert row[0] == pytest.approx(training.model.get_parameter(name).norm().item(), rel=1e-4)
     torch.nn.functional.cross_entropy(training.model.train()(images), labels).backward()
     for name, row in zip(names, norms):
         expected = training.model.get_parameter(name).grad.norm().item()
@@ -589,7 +687,8 @@ def groups_of(accuracies, diverged=()):
     for label, by_seed in accuracies.items():
         runs = [plan.Run({"seed": seed}, Path(str(seed))) for seed in by_seed]
         results = [
-            {"valid_accs": [0.0, value], "train_accs": [0.0, 0.9], "best_epoch": 2, "model": "mlp"}
+            {"valid_accs": [0.0, value], "train_accs": [0.0, 0.9], "best_epoch": 2}
+            | {"data": {"valid_images": 5000}}
             | {"finished": "diverged: ..." if (label, seed) in diverged else "trained to the end"}
             | {"test_acc": value - 0.01}
             for seed, value in by_seed.items()
@@ -615,13 +714,15 @@ def test_the_lead_is_that_of_paired_seeds():
     text = text_of("say_best", groups, "the net {}")
     assert "best validation accuracy is 60.8% ± 19.7%, with the net a (test 59.8% ± 19.7%)" in text
     assert "the second best is 50.0% ± 0.0%, with the net b. For the same seed, the" in text
-    assert "differ by 1.0 ± 3.6 points (mean and standard deviation of 3 paired" in text
-    assert "the first is higher for 2 of the 3 seeds." in text
+    # 1 ± 4.30 * 3.61 / sqrt(3)
+    interval = "+1.0 points (95 % confidence interval over 3 seeds: -8.0 to +10.0)"
+    assert f"the first two differ by {interval}, which includes 0." in text
 
 
 def test_one_seed_says_nothing_of_chance():
     text = text_of("say_best", groups_of({"a": {42: 0.6}, "b": {42: 0.5}, "c": {42: 0.4}}))
-    assert "the lowest is 40.0%, with c. A single seed cannot show how much" in text
+    assert "the lowest is 40.0%, with c. One seed does not show how much" in text
+    assert "the 5,000 validation images alone has a standard error of 0.7 points." in text
 
 
 def test_equal_accuracies_share_a_place():
@@ -643,7 +744,7 @@ def test_a_group_with_a_diverged_run_is_named_and_not_ranked():
 def test_the_best_of_each_model_is_stated_without_its_name():
     accuracies = {f"mlp, {size}": {42: 0.5 + size / 1000} for size in (1, 2, 3)}
     text = text_of("say_best_of_each_model", groups_of(accuracies), "a size of {}")
-    assert "For `mlp`, the best validation accuracy is 50.3%, with a size of 3 (test 49.3%)" in text
+    assert "For mlp, the best validation accuracy is 50.3%, with a size of 3 (test 49.3%)" in text
     assert "the second best is 50.2%, with a size of 2; the lowest is 50.1%, with a si" in text
 
 
@@ -686,6 +787,12 @@ def test_results_of_other_data_are_refused(done, tiny, tmp_path, capsys):
         np.savez(other, **{**arrays, "test_images": 255 - arrays["test_images"]})
     assert command(arguments("nonlinearity", other, done, "--epochs", "2")) == 2
     assert "was trained on other images than" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_image_is_named(done, tiny, capsys):
+    words = ["report", "--output", str(done), "--image", str(tiny)]
+    assert command(words) == 2
+    assert f"cannot identify image file '{tiny}'" in capsys.readouterr().err
 
 
 def test_damaged_results_are_named(done, tiny, tmp_path, capsys):
@@ -773,7 +880,9 @@ def test_all_questions_have_a_section_in_the_report(small_npz, small_mixers, tmp
     missing = runs_wanted(known["nonlinearity"], seeds)["tanh"][1]
     (missing.folder / "results.json").unlink()
 
-    pdf, markdown = write_report(asked, tmp_path)
+    image = tmp_path / "own.png"
+    plt.imsave(image, np.random.default_rng(0).random((40, 60, 3)))
+    pdf, markdown = write_report(asked, tmp_path, image)
     assert pdf.read_bytes().startswith(b"%PDF")
     text = markdown.read_text()
     assert re.findall("^## (.*)", text, re.M) == [one.question for one in known.values()]
@@ -781,4 +890,6 @@ def test_all_questions_have_a_section_in_the_report(small_npz, small_mixers, tmp
     assert len(figures) == len(set(figures)) == len(list(tmp_path.glob("figures/**/*.png")))
     assert "NaN with a learning rate of 0.1, for 2 of 2 runs." in text
     assert text.count("Not finished, and not shown: 1 of the runs.") == 1
+    assert text.count("An image of 128 x 128 pixels from elsewhere") == 2 * 2  # alternative text
+    assert "| drop rate | " in text and "| 0, 0.1, 0.2, 0.4 |" in text
     assert not re.search(r"\bnan\b|\binf\b|None", text)

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from experiments.figures import draw_kernels, draw_points
+from experiments.figures import draw_convolved, draw_kernels, draw_points
+from experiments.report import read_image
 from resnet18 import ResNet18
+from training.batches import normalize
 from training.figures import look, tile
 from training.units import draw_pairs, order_units
 
@@ -249,6 +251,18 @@ def test_the_ticks_of_a_logarithmic_axis_are_the_values_that_were_run(sizes):
     for ax in figure.axes:
         texts = [tick.get_text() for tick in ax.get_xticklabels(which="both")]
         assert texts == [str(size) for size in sizes]
+
+
+def test_an_image_is_convolved_as_it_is(tmp_path):
+    """A kernel that is 1 in its middle and 0 elsewhere leaves the normalised image as it is."""
+    path = tmp_path / "own.png"
+    plt.imsave(path, np.random.default_rng(0).random((40, 60, 3)))
+    image = read_image(path)
+    assert image.shape == (3, 128, 128) and image.dtype == torch.uint8
+    kernels = torch.zeros(2, 3, 3, 3)
+    kernels[0, 1, 1, 1] = 1
+    shown = draw_convolved(kernels, image, "title", "source").axes[1].images[0].get_array()
+    np.testing.assert_allclose(shown, normalize(image[None].float())[0, 1, 1:-1, 1:-1], atol=1e-6)
 
 
 def test_the_report_shows_kernels_in_four_ways():

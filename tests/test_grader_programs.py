@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from grader import __main__ as command_line
-from grader import engine
+from grader import engine, sandbox
 
 from grading import (
     GRADER_REPLACED,
@@ -146,6 +146,25 @@ def test_as_root_a_submission_reads_nothing_of_the_grader(public_python, expecte
     assert not any("files" in gap for gap in right.results["extra_data"]["not_isolated"])
 
 
+def test_an_ordinary_user_removes_folders_without_permissions(open_folder):
+    inner = open_folder / "run" / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "file").touch()
+    for path in (inner / "file", inner, inner.parent, inner.parent.parent):
+        path.chmod(0)
+    uid = 1234 if os.geteuid() == 0 else os.geteuid()
+    if os.geteuid() == 0:
+        for path in (open_folder, *open_folder.rglob("*")):
+            os.chown(path, uid, uid)
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(uid)
+        sandbox.remove(open_folder / "run")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert not os.path.lexists(open_folder / "run")
+
+
 @pytest.mark.slow
 def test_an_ordinary_user_can_grade_what_attacks_the_grader(public_python, expected, open_folder):
     submissions = [
@@ -269,6 +288,33 @@ def test_the_zip_holds_no_solution_and_its_scripts_are_sound(autograder, tmp_pat
         text = (tmp_path / script).read_text()
         assert "ASSIGNMENT" not in text and "\r" not in text
         subprocess.run(["bash", "-n", tmp_path / script], check=True)
+
+
+@pytest.mark.parametrize("version", ["Python 3.9.18", "Python 3.6.9"])
+def test_an_image_with_an_old_python_is_refused_in_words(version, tmp_path):
+    """Before anything is installed; the stand-in for Python is old, whatever it is asked."""
+    python = tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(f"""#!/bin/sh
+case "$*" in
+    *sys.version_info*) exit 1 ;;
+    --version) echo {version} ;;
+    "-m venv --help"|"-c import ensurepip") ;;
+    *) echo "it goes on: $*"; touch {tmp_path}/changed ;;
+esac
+""")
+    python.chmod(0o755)
+    run = subprocess.run(
+        ["bash", ROOT / "grader" / "gradescope" / "setup.sh"],
+        env={"PATH": f"{python.parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1 and run.stdout == "" and not (tmp_path / "changed").exists()
+    assert run.stderr.splitlines() == [
+        f"The grader needs Python 3.10 or later; this image has {version}.",
+        "Choose Ubuntu 22.04 or later as the base image, then build again.",
+    ]
 
 
 def test_no_member_of_an_archive_leaves_its_folder(autograder):

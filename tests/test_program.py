@@ -1,6 +1,5 @@
 """The programs of the sibling assignments, and what they leave however they end."""
 
-import importlib
 import json
 import math
 import os
@@ -20,24 +19,6 @@ from conftest import ROOT
 
 FIGURES = ["curves", "features_first", "features_last", "filters_first", "filters_last"]
 SINGLE = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture
-def program(monkeypatch, tmp_path):
-    """A function that imports ``train.py`` of an assignment, as running it there does."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.chdir(tmp_path)
-    names = ("train", "solution", "figures")
-
-    def load(assignment):
-        monkeypatch.syspath_prepend(str(ROOT / assignment))
-        for name in names:
-            sys.modules.pop(name, None)
-        return importlib.import_module("train")
-
-    yield load
-    for name in names:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture

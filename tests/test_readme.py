@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 
 import pytest
@@ -19,7 +20,7 @@ from training import arguments, mistakes
 
 from conftest import ROOT
 
-NAMES = ("training", "experiments", "grading", "benchmarks", "extending")
+NAMES = ("training", "experiments", "grading", "gradescope", "benchmarks", "extending")
 PAGES = {
     path: path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES))
@@ -43,6 +44,7 @@ SMALLER = {
     "-m benchmarks growth": "--images 256 --repeats 1",
     "-m benchmarks accuracy": "--data bands.npz --epochs 1 --seeds 1",
     "-m benchmarks numpy_layers": "--repeats 1",
+    "-m benchmarks reproduce": "--data bands.npz --only mlp --results fresh",
 }
 OTHERS = {"test.py", "-m experiments list", "-m experiments report", "-m grader handout"} | {
     "-m grader build",
@@ -67,7 +69,7 @@ def test_ci_installs_and_tests_with_the_commands_of_the_readme():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, small_npz):
-    """A copy of the project, with data for it and two submissions, one of them wrong."""
+    """A copy of the project, with data for it and the submissions that the page describes."""
     folder = tmp_path_factory.mktemp("fresh") / "project"
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -81,7 +83,7 @@ def project(tmp_path_factory, small_npz):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     shutil.copy(small_npz, folder / "bands.npz")
-    for name in ("ada", "bo"):
+    for name in ("ada", "dan", "bo"):
         submission = folder / "submissions" / name
         submission.mkdir(parents=True)
         for file in ("mlp.py", "resnet18.py", "mlpmixer.py", "utils.py"):
@@ -91,6 +93,12 @@ def project(tmp_path_factory, small_npz):
         "_mean(log_normalizer - target,", "_mean(target - log_normalizer,"
     )
     loss.write_text(wrong)
+    dan = folder / "submissions" / "dan"
+    (dan / "utils.py").rename(dan / "utils (1).py")
+    archive = folder / "submissions" / "eve.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(ROOT / "mlp.py", "mlp.py")
+    archive.write_bytes(archive.read_bytes().replace(b"PK\1\2", b"PK\0\0"))
     return folder
 
 

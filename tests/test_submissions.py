@@ -106,6 +106,9 @@ def test_of_two_candidates_none_is_used(submit):
         ("mlp_final.py", "mlp.py"),
         ("resnet-18.py", "resnet18.py"),
         ("resnet.py", "resnet18.py"),
+        ("utlis.py", "utils.py"),
+        ("mpl.py", "mlp.py"),
+        ("resent18.py", "resnet18.py"),
     ],
 )
 def test_a_name_like_the_missing_one_is_suggested(found, wanted, pack, submit):
@@ -115,7 +118,17 @@ def test_a_name_like_the_missing_one_is_suggested(found, wanted, pack, submit):
     assert notes == [advice if name == wanted else f"{name} is missing." for name in NAMES]
 
 
-@pytest.mark.parametrize("found", ["main.py", "test.py", "data.py", "utils.json", "mlp.pt", "py"])
+def test_the_code_of_a_notebook_is_to_be_exported(submit):
+    assert submit({"Utils.ipynb": b"{}"})[1][3] == (
+        "utils.py is missing. Export the code of Utils.ipynb to utils.py."
+    )
+    advice = "utils.py is missing. Did you mean utils2.py? Rename it to utils.py."
+    assert submit({"Utils.ipynb": b"{}", "utils2.py": b""})[1][3] == advice
+
+
+@pytest.mark.parametrize(
+    "found", ["main.py", "test.py", "data.py", "main.ipynb", "utils.json", "mlp.pt", "py"]
+)
 def test_another_name_is_not_suggested(found, submit):
     assert submit({found: b""})[1] == [f"{name} is missing." for name in NAMES]
 

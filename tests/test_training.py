@@ -23,6 +23,7 @@ from main import evaluate, fit, parse_args, setup, train
 from mlp import MLP
 from mlpmixer import MLPMixer
 from resnet18 import ResNet18
+from training.augment import draw_share
 from training.batches import Batches
 from training.config import MODELS
 from training.data import Split, load_data
@@ -79,6 +80,28 @@ def test_an_epoch_takes_the_steps_of_a_loop_written_by_hand():
     for images, labels in loader:
         optimizer.zero_grad()
         nn.functional.cross_entropy(oracle(images), labels).backward()
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), oracle.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_mixup_takes_the_steps_of_a_loop_written_by_hand():
+    """The oracle mixes one-hot targets, as the paper does, and has torch's own loss."""
+    model, loader, args = small_model(), plain_loader(), NotebookArguments()
+    args.mixup, args.label_smoothing = 0.5, 0.1
+    oracle = copy.deepcopy(model)
+    torch.manual_seed(3)
+    train(1, model, loader, torch.optim.SGD(model.parameters(), lr=0.1), args)
+    optimizer = torch.optim.SGD(oracle.parameters(), lr=0.1)
+    torch.manual_seed(3)
+    for images, labels in loader:
+        share = draw_share(0.5)
+        pairs = list(zip(range(len(labels)), reversed(range(len(labels))), strict=True))
+        mixed = torch.stack([share * images[i] + (1 - share) * images[j] for i, j in pairs])
+        hot = torch.eye(10)[labels]
+        target = torch.stack([share * hot[i] + (1 - share) * hot[j] for i, j in pairs])
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(oracle(mixed), target, label_smoothing=0.1).backward()
         optimizer.step()
     for ours, theirs in zip(model.parameters(), oracle.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
@@ -160,10 +183,10 @@ def test_no_step_waits_for_the_device_before_the_log_line(model, print_every):
     """
     images = torch.zeros(640, 3, 32, 32, dtype=torch.uint8, device="meta")
     labels = torch.zeros(640, dtype=torch.long, device="meta")
-    batches = Batches(Split(images, labels), 64, training=True)
+    batches = Batches(Split(images, labels), 64, training=True, crop="padded", cutout=8)
     network = model().to("meta")
     args = NotebookArguments()
-    args.device, args.print_every = "meta", print_every
+    args.device, args.print_every, args.mixup = "meta", print_every, 0.2
     progress = Progress()
     # The optimizer that is not fused: the fused one has no meta either.
     optimizer = torch.optim.AdamW(network.parameters(), fused=False)
@@ -299,6 +322,14 @@ def test_label_smoothing_reaches_the_loss(small_run, tmp_path):
     smooth = fit(run_with(small_run, *arguments))
     assert plain["train_losses"] != smooth["train_losses"]
     assert plain["valid_losses"] == pytest.approx(smooth["valid_losses"])
+
+
+@pytest.mark.parametrize("flags", [("--crop", "padded"), ("--cutout", "8"), ("--mixup", "0.2")])
+def test_augmentation_reaches_the_training_images_alone(small_run, tmp_path, flags):
+    plain = fit(run_with(small_run, "--lr", "1e-12"))
+    more = fit(run_with(small_run, "--lr", "1e-12", *flags, "--logdir", str(tmp_path / "more")))
+    assert plain["train_losses"] != more["train_losses"]
+    assert plain["valid_losses"] == pytest.approx(more["valid_losses"])
 
 
 @pytest.mark.parametrize("model", ["resnet18", "mlpmixer"])
@@ -563,14 +594,17 @@ def test_a_drawing_that_is_written_after_the_training_costs_no_training(
     assert (tmp_path / "run" / "drawn").exists()
 
 
-def test_a_run_of_an_earlier_version_resumes_although_it_does_not_know_its_code(
-    small_run, tmp_path
+def test_a_run_of_an_earlier_version_resumes_although_it_does_not_know_its_code_and_all_flags(
+    small_run, tmp_path, capsys
 ):
     assert main.main([*small_run, "--epochs", "1"]) == 0
     path = tmp_path / "run" / "checkpoint.pt"
     content = torch.load(path, weights_only=True)
-    del content["identity"]["source_sha256"]
+    for key in ("source_sha256", "crop", "cutout", "mixup"):
+        del content["identity"][key]
     torch.save(content, path)
+    assert main.main([*small_run, "--resume", "--cutout", "8"]) == 2
+    assert "cutout is 8, was 0" in capsys.readouterr().err
     assert main.main([*small_run, "--resume"]) == 0
 
 

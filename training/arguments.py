@@ -156,6 +156,18 @@ def make_parser() -> Parser:
     words = "share of the target spread over all classes"
     add_number(how, "--label_smoothing", fraction, 0.0, words)
     add_number(how, "--seed", seed_number, 42)
+    images = parser.add_argument_group("augmentation of the training images")
+    images.add_argument(
+        "--crop",
+        choices=["resized", "padded"],
+        default="resized",
+        help="80 to 100 %% of the area, resized to 32 x 32 pixels; or 32 x 32 pixels of the image "
+        "padded by 4; default: resized",
+    )
+    words = "side of the square that Cutout covers, pixels"
+    add_number(images, "--cutout", count, 0, words)
+    words = "alpha of mixup, which trains on mixtures of two images"
+    add_number(images, "--mixup", not_negative, 0.0, words)
     where = parser.add_argument_group("where to train")
     add_device(where)
     add_precision(where)

@@ -27,6 +27,8 @@ CHECKPOINT, PREVIOUS = "checkpoint.pt", "previous_checkpoint.pt"
 RUN_FILES = (RESULTS, BEST_MODEL, CHECKPOINT, PREVIOUS)
 LOCK = ".lock"
 SOURCE = "source_sha256"  # in a fingerprint: a hash for each source file
+# Arguments that older checkpoints do not know, with the values that their runs had.
+LATER = {"crop": "resized", "cutout": 0, "mixup": 0.0}
 FORMAT = 2  # raised when a reader of older checkpoints would misunderstand newer ones
 
 NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
@@ -182,7 +184,7 @@ def load_checkpoint(path: Path, fingerprint: dict[str, Any]) -> dict[str, Any]:
         raise Damaged(f"{path} is damaged or not a checkpoint: {first_line}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of the project")
-    saved = content["identity"]  # the name that the first version gave the fingerprint
+    saved = LATER | content["identity"]  # the name that the first version gave the fingerprint
     differing = [k for k in fingerprint if k != SOURCE and saved.get(k) != fingerprint[k]]
     if differing:
         pairs = (f"{key} is {fingerprint[key]!r}, was {saved.get(key)!r}" for key in differing)

@@ -190,7 +190,14 @@ def setup(args: argparse.Namespace, network: type[nn.Module] | None = None) -> R
     if args.compile:
         model.compile()
     train_split = data.train.first(args.subset or len(data.train))
-    train_batches = Batches(train_split.to(device), args.batch_size, training=True, seed=args.seed)
+    train_batches = Batches(
+        train_split.to(device),
+        args.batch_size,
+        training=True,
+        seed=args.seed,
+        crop=args.crop,
+        cutout=args.cutout,
+    )
     optimizer = build_optimizer(model, args, device)
     run = Run(
         args=args,

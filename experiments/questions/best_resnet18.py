@@ -43,3 +43,5 @@ def report(page, groups):
         "the weights of the red channel; the mean over the channels; and the same mean after each "
         "kernel is standardised, to mean 0 and standard deviation 1.",
     )
+    caption = "These are the outputs of the first layer, before the batch norm."
+    page.apply_to_image(groups, model.conv1.weight, caption)

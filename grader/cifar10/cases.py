@@ -19,21 +19,20 @@ import torch
 from torch import nn
 
 from grader.forbidden import Forbidden
-from grader.trial import Trial, Wrong, case, compile_tests
+from grader.trial import MODES, Trial, Wrong, case, compile_tests, describe_call, set_mode
 
 TESTS = compile_tests(".")
 OWN_LINEAR = Forbidden("Linear", ("nn.Linear", "nn.LazyLinear"))
 OWN_LOSS = Forbidden(
     "cross_entropy_loss", ("nn.CrossEntropyLoss", "F.cross_entropy", "nn.NLLLoss", "F.nll_loss")
 )
-MODES = ("training", "evaluation")
 
 
 def _build(trial: Trial, name: str, *arguments: Any, seed: int = 0, **options: Any) -> Any:
     """Return a part of the submission, such as "mlp.Linear", filled with known numbers."""
     file, _, part = name.partition(".")
     module = getattr(getattr(trial, file), part)(*arguments, **options)
-    return trial.fill(_call(part, *arguments, **options), module, seed=seed)
+    return trial.fill(describe_call(part, *arguments, **options), module, seed=seed)
 
 
 def _build_all(
@@ -44,26 +43,16 @@ def _build_all(
     All are built before one is used, so that what instances share by mistake shows.
     """
     part = name.partition(".")[2]
-    return [(_call(part, *c, **options), _build(trial, name, *c, **options), c) for c in calls]
-
-
-def _call(part: str, *arguments: Any, **options: Any) -> str:
-    """Return a call as text: "Linear(7, 4)"."""
-    texts = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in options.items())]
-    return f"{part}({', '.join(texts)})"
-
-
-def _set(model: nn.Module, mode: str) -> nn.Module:
-    """Switch a module to "training" or "evaluation"."""
-    model.train(mode == "training")
-    return model
+    return [
+        (describe_call(part, *c, **options), _build(trial, name, *c, **options), c) for c in calls
+    ]
 
 
 def _construct(trial: Trial, name: str, **arguments: Any) -> None:
     """Record how a part is initialised and what its constructor leaves behind."""
     file, _, part = name.partition(".")
     build = partial(getattr(getattr(trial, file), part), **arguments)
-    trial.construct(_call(part, **arguments), build)
+    trial.construct(describe_call(part, **arguments), build)
 
 
 # ---------------------------------------------------------------- Problem 1: the MLP
@@ -91,7 +80,7 @@ def linear_is_the_affine_map(trial: Trial):
         layer = _own_linear(trial, shape[-1], width)
         for mode in MODES:
             what = f"Linear({shape[-1]}, {width}) in {mode}, for an input of shape {shape}"
-            trial.probe(what, _set(layer, mode), trial.draw(*shape))
+            trial.probe(what, set_mode(layer, mode), trial.draw(*shape))
     trial.run_tests(TESTS, "TestLinear.test_linear_equals_the_layer_of_torch")
 
 
@@ -108,7 +97,7 @@ def hidden_layers_chain_the_sizes(trial: Trial):
     """MLP has an nn.ModuleList of hidden layers and an output layer, of the correct sizes."""
     for arguments in ((48, [8, 6], 4), (12, [5, 5, 5, 7, 6, 6, 8], 13)):
         model = trial.mlp.MLP(*arguments)
-        what = _call("MLP", *arguments)
+        what = describe_call("MLP", *arguments)
         trial.record_parameters(what, model)
         trial.record_text(f"{what}.hidden_layers", type(model.hidden_layers).__name__)
         hidden_layers, output_layer = model._build_layers(30, [20, 20, 10], 2)
@@ -156,7 +145,7 @@ def activation_fn_knows_three_functions(trial: Trial):
             apply = partial(model.activation_fn, name)
             for scale in (3, 1000):
                 what = f'activation_fn("{name}", ±{scale}) of an MLP with {own}'
-                trial.probe(what, apply, scale * trial.draw(6, 5))
+                trial.probe(what, apply, scale * trial.draw(6, 5), in_place=True)
         trial.call(f"The MLP with {own} afterwards", model, trial.draw(2, 48))
     trial.run_tests(TESTS, "TestMLP.test_activation_fn_knows_three_functions")
 
@@ -172,7 +161,7 @@ def mlp_computes_its_logits(trial: Trial):
     for what, model, _ in _build_all(trial, "mlp.MLP", *calls):
         for mode in MODES:
             images = trial.draw(5, 3, 4, 4)
-            trial.differentiate(f"{what} in {mode}, 5 images", _set(model, mode), images)
+            trial.differentiate(f"{what} in {mode}, 5 images", set_mode(model, mode), images)
     trial.run_tests(
         TESTS,
         "TestMLP.test_mlp_equals_layers_of_torch",
@@ -189,7 +178,7 @@ def mlp_takes_any_batch(trial: Trial):
         model = _build(trial, "mlp.MLP", 48, [8, 6], 13)
         for mode in MODES:
             what = f"MLP(48, [8, 6], 13) in {mode}, images of shape {shape}"
-            trial.probe(what, _set(model, mode), trial.draw(*shape))
+            trial.probe(what, set_mode(model, mode), trial.draw(*shape))
     _check_device(trial, model, (2, 3, 4, 4), "MLP")
     trial.run_tests(
         TESTS,
@@ -207,7 +196,7 @@ def block_has_the_layers_of_the_diagram(trial: Trial):
     for arguments in ((4, 4), (4, 4, 1), (4, 8), (4, 4, 2), (6, 3, 2)):
         block = _build(trial, "resnet18.BasicBlock", *arguments)
         output = block(trial.draw(2, arguments[0], 9, 9))
-        what = f"{_call('BasicBlock', *arguments)}: the shape of the output"
+        what = f"{describe_call('BasicBlock', *arguments)}: the shape of the output"
         trial.record_text(what, str(tuple(output.shape)))
     trial.run_tests(
         TESTS,
@@ -238,7 +227,7 @@ def block_projects_its_input(trial: Trial):
         for size in (8, 7):
             maps = trial.draw(2, arguments[0], size, size)
             words = f"{what} in evaluation, {size} x {size} pixels"
-            trial.differentiate(words, _set(block, "evaluation"), maps)
+            trial.differentiate(words, set_mode(block, "evaluation"), maps)
 
 
 @case("2.1", 1.5, "resnet18.py", hint="consider the difference between training and evaluation.")
@@ -248,7 +237,7 @@ def block_normalises_by_the_batch(trial: Trial):
         for batch in (4, 1, 40):
             for mode in MODES:
                 maps = trial.draw(batch, 4, 8, 8)
-                trial.probe(f"{what} in {mode}, batch of {batch}", _set(block, mode), maps)
+                trial.probe(f"{what} in {mode}, batch of {batch}", set_mode(block, mode), maps)
     _construct(trial, "resnet18.BasicBlock", in_planes=4, planes=6, stride=2)
     trial.run_tests(TESTS, "TestBasicBlock.test_output_equals_stored_numbers")
 
@@ -274,7 +263,7 @@ def resnet18_halves_the_resolution_three_times(trial: Trial):
         maps = getattr(model, name)(maps)
         trial.record_text(f"ResNet18: the shape of the output of {name}", str(tuple(maps.shape)))
     for arguments in ((8, 16, 2), (8, 16, 1), (8, 8, 2), (8, 8, 1)):
-        what = _call("_make_layer", *arguments)
+        what = describe_call("_make_layer", *arguments)
         layer = trial.fill(what, model._make_layer(*arguments)).eval()
         trial.call(f"{what} of maps (1, 8, 6, 6)", layer, trial.draw(1, 8, 6, 6))
     trial.run_tests(TESTS, "TestResNet18.test_layers_have_the_right_shapes")
@@ -324,7 +313,7 @@ def patches_are_counted(trial: Trial):
     """PatchEmbed has the correct number of patches and a convolution of the correct shape."""
     for arguments in ((32, 4), (8, 2, 3, 5), (8, 8, 2, 5), (6, 1, 3, 4)):
         layer = _build(trial, "mlpmixer.PatchEmbed", *arguments)
-        what = _call("PatchEmbed", *arguments)
+        what = describe_call("PatchEmbed", *arguments)
         for name in ("num_patches", "grid_size"):
             trial.record_number(f"{what}.{name}", getattr(layer, name))
         if not hasattr(layer.num_patches, "__index__"):
@@ -350,7 +339,7 @@ def patches_have_the_right_gradients(trial: Trial):
         for mode in MODES:
             what = f"PatchEmbed(8, 4, {channels}, 6) in {mode}, batch of {batch}"
             images = trial.draw(batch, channels, 8, 8)
-            trial.probe(what, _set(layer, mode), images)
+            trial.probe(what, set_mode(layer, mode), images)
     _check_device(
         trial, _build(trial, "mlpmixer.PatchEmbed", 8, 4, 3, 6), (2, 3, 8, 8), "PatchEmbed"
     )
@@ -364,7 +353,7 @@ def mlp_of_the_mixer_is_two_layers(trial: Trial):
         for drop, mode in ((0.0, "training"), (0.0, "evaluation"), (0.5, "evaluation")):
             what = f"Mlp(5, 9, nn.{act.__name__}, drop={drop}) in {mode}"
             layer = trial.fill(what, trial.mlpmixer.Mlp(5, 9, act, drop=drop))
-            trial.probe(what, _set(layer, mode), trial.draw(2, 6, 5))
+            trial.probe(what, set_mode(layer, mode), trial.draw(2, 6, 5))
     _construct(trial, "mlpmixer.Mlp", in_features=5, hidden_features=9)
     # With identity layers, the output is 0 where the second dropout drops, sigmoid(1) / (1 - p)^2
     # where both keep, and 0 where the first drops, since that one follows the activation.
@@ -412,7 +401,7 @@ def block_mixes_patches_then_channels(trial: Trial):
     ]
     for what, block, (dim, seq_len, *_) in _build_all(trial, "mlpmixer.MixerBlock", *calls):
         for mode in MODES:
-            trial.call(f"{what} in {mode}", _set(block, mode), trial.draw(3, seq_len, dim))
+            trial.call(f"{what} in {mode}", set_mode(block, mode), trial.draw(3, seq_len, dim))
     trial.run_tests(
         TESTS,
         "TestMixerBlock.test_a_connection_skips_each_mlp",
@@ -428,7 +417,7 @@ def block_has_the_right_gradients(trial: Trial):
         for mode in MODES:
             what = f"MixerBlock(6, 5) in {mode}, batch of {batch}"
             patches = trial.draw(batch, 5, 6, seed=seed)
-            trial.probe(what, _set(block, mode), patches)
+            trial.probe(what, set_mode(block, mode), patches)
     _construct(trial, "mlpmixer.MixerBlock", dim=6, seq_len=5)
 
 
@@ -468,14 +457,9 @@ def _record_dropout(trial: Trial, what: str, seq_len: int, build: Callable[[], A
 
 def _silence(mlp: Any) -> None:
     """Make an MLP return only zeros."""
-    _set_constant(mlp, 0)
-
-
-def _set_constant(mlp: Any, value: float) -> None:
-    """Make an MLP return the same number everywhere."""
     with torch.no_grad():
         mlp.fc2.weight.zero_()
-        mlp.fc2.bias.fill_(value)
+        mlp.fc2.bias.zero_()
 
 
 MIXER_PARTS = ("PatchEmbed", "Mlp", "MixerBlock")
@@ -535,7 +519,7 @@ def mixer_computes_its_logits(trial: Trial):
     for what, model, (_, size, *_) in _build_all(trial, "mlpmixer.MLPMixer", *calls):
         for batch, mode in ((1, "training"), (3, "evaluation")):
             images = trial.draw(batch, 3, size, size)
-            trial.call(f"{what} in {mode}, {batch} images", _set(model, mode), images)
+            trial.call(f"{what} in {mode}, {batch} images", set_mode(model, mode), images)
     _check_device(trial, model, (2, 3, 32, 32), "MLPMixer")
     trial.run_tests(
         TESTS,
@@ -552,16 +536,16 @@ def mixer_has_the_right_gradients(trial: Trial):
     for batch in (3, 40):
         for mode in MODES:
             what = f"MLPMixer(4, 8, 4, 6, 3) in {mode}, {batch} images"
-            trial.probe(what, _set(model, mode), trial.draw(batch, 3, 8, 8))
+            trial.probe(what, set_mode(model, mode), trial.draw(batch, 3, 8, 8))
     trial.run_tests(TESTS, "TestMLPMixer.test_every_parameter_receives_a_gradient")
 
 
-@case("3.2", 0.5, "mlpmixer.py", stand_ins=("PatchEmbed", "Mlp"), hint="consider its settings.")
-def mixer_takes_its_settings(trial: Trial):
-    """MLPMixer computes the same logits in both modes, unless drop_rate is set."""
+@case("3.2", 0.5, "mlpmixer.py", stand_ins=MIXER_PARTS, hint="consider training mode.")
+def mixer_is_the_same_in_training(trial: Trial):
+    """MLPMixer without dropout computes the same logits in training and in evaluation."""
     for what, model, _ in _build_all(trial, "mlpmixer.MLPMixer", (4, 8, 4, 6, 2), (4, 8, 2, 6, 1)):
         for mode in MODES:
-            trial.call(f"{what} in {mode}", _set(model, mode), trial.draw(3, 3, 8, 8))
+            trial.call(f"{what} in {mode}", set_mode(model, mode), trial.draw(3, 3, 8, 8))
 
 
 @case("3.2", 0.5, "mlpmixer.py", stand_ins=MIXER_PARTS, hint="consider dropout.")
@@ -569,7 +553,7 @@ def mixer_drops_in_training_only(trial: Trial):
     """Every block of MLPMixer drops drop_rate in training, nothing in evaluation."""
     arguments, images = (4, 8, 4, 6, 3), trial.draw(3, 3, 8, 8)
     for drop in (0.25, 0.5):
-        what = f"{_call('MLPMixer', *arguments, drop_rate=drop)}"
+        what = f"{describe_call('MLPMixer', *arguments, drop_rate=drop)}"
         build = partial(_build, trial, "mlpmixer.MLPMixer", *arguments, drop_rate=drop)
         trial.call(f"{what} in evaluation", build().eval(), images)
         model = build().train()
@@ -599,9 +583,8 @@ def loss_is_the_mean_cross_entropy(trial: Trial):
     """cross_entropy_loss is the mean over the batch, a 0-dim tensor."""
     for size, classes in ((1, 10), (2, 3), (5, 5), (128, 10), (3, 2), (300, 10), (4, 100)):
         logits, labels = _batch(trial, size, classes, 3)
-        with trial.watched():
-            loss = trial.utils.cross_entropy_loss(logits, labels)
-        trial.record(f"cross_entropy_loss of logits {(size, classes)}", loss, tolerance=1e-5)
+        what = f"cross_entropy_loss of logits {(size, classes)}"
+        trial.call(what, trial.utils.cross_entropy_loss, logits, labels, tolerance=1e-5)
     _loss_tests(trial, "loss_is_the_mean_over_the_batch", "built_in_loss_is_not_used")
 
 
@@ -626,9 +609,8 @@ def loss_is_finite_for_large_logits(trial: Trial):
             what = f"cross_entropy_loss of [{text}] with label {labels[number]}"
             row, label = logits[number, None], labels[number, None]
             # logsumexp(x) - x[k], which is correct, loses digits by cancellation.
-            with trial.watched():
-                loss = trial.utils.cross_entropy_loss(row, label)
-            trial.record(what, loss, tolerance=1e-5, absolute=1e-6 * scale)
+            limits = {"tolerance": 1e-5, "absolute": 1e-6 * scale}
+            trial.call(what, trial.utils.cross_entropy_loss, row, label, **limits)
         if scale <= 1e4:  # beyond, the gradient of torch.logsumexp is only roughly right
             what = f"cross_entropy_loss of logits of ±{scale:g}"
             trial.differentiate(what, trial.utils.cross_entropy_loss, logits, labels)
@@ -642,8 +624,8 @@ def loss_leaves_its_arguments_alone(trial: Trial):
         logits, labels = _batch(trial, size, classes, 2)
         what = f"cross_entropy_loss of logits {(size, classes)}"
         trial.probe(what, trial.utils.cross_entropy_loss, logits, labels)
-        loss = trial.utils.cross_entropy_loss(logits=logits, labels=labels)
-        trial.record(f"{what}, arguments by name", loss)
+        by_name = partial(trial.utils.cross_entropy_loss, logits=logits, labels=labels)
+        trial.call(f"{what}, arguments by name", by_name)
     trial.record_settings("utils")
     meta = (logits.to("meta"), labels.to("meta"))
     _refuse_other_devices(lambda: trial.utils.cross_entropy_loss(*meta), "cross_entropy_loss")

@@ -5,6 +5,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 if ! python3 -m venv --help >/dev/null 2>&1 || ! python3 -c "import ensurepip" 2>/dev/null; then
     apt-get update -q && apt-get install -y -q --no-install-recommends python3 python3-venv
 fi
+if ! python3 -c "import sys; sys.exit(sys.version_info < (3, 10))"; then
+    echo "The grader needs Python 3.10 or later; this image has $(python3 --version 2>&1)." >&2
+    echo "Choose Ubuntu 22.04 or later as the base image, then build again." >&2
+    exit 1
+fi
 # Outside the folder of this script, which students' code must not be able to read.
 venv="$here/../python"
 python3 -m venv "$venv"

@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from grader.forbidden import Forbidden
-from grader.trial import Trial, Wrong, case, compile_tests
+from grader.trial import MODES, Trial, Wrong, case, compile_tests, describe_call, set_mode
 
 FILE = "solution.py"
 TESTS = compile_tests("numpy_networks")
@@ -675,30 +675,16 @@ def pooling_gradient_of_any_window(trial: Trial):
 
 # ---------------------------------------------------------------- Question 3: ResNet-18
 
-MODES = ("training", "evaluation")
-
-
-def _call(part: str, *arguments: Any, **options: Any) -> str:
-    """Return a call as text: "ResidualBlock(4, 6)"."""
-    texts = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in options.items())]
-    return f"{part}({', '.join(texts)})"
-
 
 def _blocks(trial: Trial, *calls: tuple[int, ...], **options: str) -> list[tuple[str, Any]]:
     """Return blocks filled with known numbers, and their calls; all are built before one is used"""
     build = trial.solution.ResidualBlock
-    texts = [_call("ResidualBlock", *arguments, **options) for arguments in calls]
+    texts = [describe_call("ResidualBlock", *arguments, **options) for arguments in calls]
     return [(w, trial.fill(w, build(*arguments, **options))) for w, arguments in zip(texts, calls)]
 
 
 def _resnet18(trial: Trial, *arguments: str) -> Any:
-    return trial.fill(_call("ResNet18", *arguments), trial.solution.ResNet18(*arguments))
-
-
-def _set(model: Any, mode: str) -> Any:
-    """Switch a module to "training" or "evaluation"."""
-    model.train(mode == "training")
-    return model
+    return trial.fill(describe_call("ResNet18", *arguments), trial.solution.ResNet18(*arguments))
 
 
 @case("3.1", 1.5, FILE, public=True)
@@ -709,8 +695,8 @@ def block_has_the_layers_of_the_figure(trial: Trial):
         trial.record_text(f"{what}: the shape of the output", str(tuple(shape)))
     ((_, block),) = _blocks(trial, (4, 4))
     for arguments in ((5, 7, 3), (5, 5, 2), (5, 7), (5, 5, 1)):
-        what = _call("residual", *arguments)
-        layers = _set(trial.fill(what, block.residual(*arguments)), "evaluation")
+        what = describe_call("residual", *arguments)
+        layers = set_mode(trial.fill(what, block.residual(*arguments)), "evaluation")
         trial.call(f"{what} of maps", layers, trial.draw(2, 5, 7, 7))
     trial.run_tests(
         TESTS,
@@ -726,7 +712,7 @@ def block_adds_its_input(trial: Trial):
         for batch, scale in ((3, 1), (1, 1), (2, 1000)):
             maps = scale * trial.draw(batch, block.conv1.in_channels, 7, 7, seed=batch)
             words = f"{what} in evaluation, batch of {batch}, maps near {scale}"
-            trial.differentiate(words, _set(block, "evaluation"), maps)
+            trial.differentiate(words, set_mode(block, "evaluation"), maps)
     trial.run_tests(
         TESTS,
         "TestResidualBlock.test_last_activation_follows_the_sum",
@@ -742,7 +728,7 @@ def block_projects_its_input(trial: Trial):
         for size in (8, 7):
             words = f"{what} in evaluation, {size} x {size} pixels"
             maps = trial.draw(2, 4, size, size)
-            trial.differentiate(words, _set(block, "evaluation"), maps)
+            trial.differentiate(words, set_mode(block, "evaluation"), maps)
 
 
 @case("3.1", 1, FILE, hint="consider training, evaluation, and what a call leaves behind.")
@@ -752,7 +738,7 @@ def block_normalises_by_the_batch(trial: Trial):
         for batch in (4, 1, 40):
             for mode in MODES:
                 maps = trial.draw(batch, 4, 8, 8)
-                trial.probe(f"{what} in {mode}, batch of {batch}", _set(block, mode), maps)
+                trial.probe(f"{what} in {mode}, batch of {batch}", set_mode(block, mode), maps)
 
 
 @case("3.1", 1, FILE, hint="consider tanh, and unknown names.")
@@ -762,7 +748,7 @@ def block_knows_two_activations(trial: Trial):
     for name in ("relu", "tanh"):
         for what, block in _blocks(trial, (4, 6, 2), (4, 4), activation_str=name):
             for mode in MODES:
-                trial.differentiate(f"{what} in {mode}", _set(block, mode), maps)
+                trial.differentiate(f"{what} in {mode}", set_mode(block, mode), maps)
             for scale in (1, 1000):
                 words = f"activation of {what}, maps near {scale}"
                 trial.differentiate(words, block.activation, scale * maps)
@@ -815,7 +801,7 @@ BLOCK = ("ResidualBlock",)
 @case("3.2", 2, FILE, public=True, stand_ins=BLOCK)
 def resnet18_has_the_layers_of_the_figure(trial: Trial):
     """ResNet18 has 11,173,962 parameters; each layer returns maps of the correct shape."""
-    model: Any = _set(_resnet18(trial), "evaluation")
+    model: Any = set_mode(_resnet18(trial), "evaluation")
     number = sum(parameter.numel() for parameter in model.parameters())
     trial.record_number("ResNet18(): the number of parameters", number)
     maps = trial.draw(1, 3, 32, 32)
@@ -823,8 +809,8 @@ def resnet18_has_the_layers_of_the_figure(trial: Trial):
         maps = getattr(model, name)(maps)
         trial.record_text(f"ResNet18: the shape of the output of {name}", str(tuple(maps.shape)))
     for arguments in ((8, 16, 2), (8, 16, 1), (8, 8, 2), (8, 8)):
-        what = _call("_create_layer", *arguments)
-        layer = _set(trial.fill(what, model._create_layer(*arguments)), "evaluation")
+        what = describe_call("_create_layer", *arguments)
+        layer = set_mode(trial.fill(what, model._create_layer(*arguments)), "evaluation")
         trial.call(f"{what} of maps (1, 8, 6, 6)", layer, trial.draw(1, 8, 6, 6))
     trial.run_tests(TESTS, "TestResNet18.test_number_of_parameters")
 
@@ -832,7 +818,7 @@ def resnet18_has_the_layers_of_the_figure(trial: Trial):
 @case("3.2", 2.5, FILE, public=True, stand_ins=BLOCK)
 def resnet18_computes_its_logits(trial: Trial):
     """ResNet18 returns the correct logits in evaluation, for one image and for more."""
-    model = _set(_resnet18(trial), "evaluation")
+    model = set_mode(_resnet18(trial), "evaluation")
     for batch, scale in ((1, 1), (5, 1), (2, 1000)):
         images = scale * trial.draw(batch, 3, 32, 32, seed=batch)
         trial.call(f"ResNet18() in evaluation, {batch} images near {scale}", model, images)
@@ -844,7 +830,7 @@ def resnet18_trains(trial: Trial):
     """ResNet18 has correct gradients and normalises by batch statistics in training only."""
     model = _resnet18(trial)
     for mode in MODES:
-        trial.probe(f"ResNet18() in {mode}", _set(model, mode), trial.draw(2, 3, 32, 32))
+        trial.probe(f"ResNet18() in {mode}", set_mode(model, mode), trial.draw(2, 3, 32, 32))
     trial.call("ResNet18() in training, one image", model.train(), trial.draw(1, 3, 32, 32))
     trial.record_settings("solution")
 
@@ -856,12 +842,12 @@ def resnet18_passes_its_arguments_on(trial: Trial):
     model = trial.solution.ResNet18(*arguments)
     for layer in ("layer1", "layer2", "layer3", "layer4"):
         for number in (0, 1):
-            what = f"{_call('ResNet18', *arguments)}.{layer}[{number}]"
+            what = f"{describe_call('ResNet18', *arguments)}.{layer}[{number}]"
             _record_initial(trial, what, getattr(model, layer)[number], "kaiming_normal")
     trial.construct("ResNet18()", trial.solution.ResNet18)
-    model = trial.fill(_call("ResNet18", *arguments), model)
+    model = trial.fill(describe_call("ResNet18", *arguments), model)
     for mode in MODES:
-        trial.call(f"ResNet18('tanh') in {mode}", _set(model, mode), trial.draw(2, 3, 32, 32))
+        trial.call(f"ResNet18('tanh') in {mode}", set_mode(model, mode), trial.draw(2, 3, 32, 32))
     for name in ("relu", "tanh"):
         model = model if name == "tanh" else trial.solution.ResNet18(name)
         trial.call(f"activation of ResNet18({name!r})", model.activation, 3 * trial.draw(4, 5))
@@ -927,7 +913,7 @@ def _record_state(trial: Trial, what: str, model: nn.Module, tolerance: float = 
 def train_loop_takes_the_steps(trial: Trial):
     """train_loop takes one optimizer step per batch, in training mode, however large the loss."""
     for factor in (1, 1e5):
-        model = _set(_classifier(trial), "evaluation")
+        model = set_mode(_classifier(trial), "evaluation")
         _train(trial, model, _loader(trial, 24, 6), 2, factor)
         _record_state(trial, f"After 2 epochs of 4 steps, a loss near {factor:g}", model)
     trial.run_tests(TESTS, "TestLoops.test_train_loop_takes_one_step_per_batch")
@@ -948,7 +934,7 @@ def train_loop_returns_accuracy_and_loss(trial: Trial):
 @case("3.3", 1.5, FILE, public=True)
 def valid_loop_measures_and_changes_nothing(trial: Trial):
     """valid_loop returns (accuracy, loss) in evaluation mode and changes nothing."""
-    model = _set(_classifier(trial), "training")
+    model = set_mode(_classifier(trial), "training")
     for seed, factor in ((0, 1), (1, 1e5)):
         loader = _loader(trial, 20, 5, seed)
         returned = trial.solution.valid_loop(1, model, loader, _times(factor))

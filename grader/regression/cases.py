@@ -22,10 +22,9 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
-from grader.trial import GRADIENT_TOLERANCE, Trial, Wrong, case, compile_tests
+from grader.trial import GRADIENT_TOLERANCE, MODES, Trial, Wrong, case, compile_tests, set_mode
 
 TESTS = compile_tests("regression")
-MODES = ("training", "evaluation")
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 CLOSE = 1e-5  # tolerance for losses, which are sums of a few numbers
 
@@ -61,7 +60,7 @@ def activation_functions_are_modules(trial: Trial):
         for mode in MODES:
             for shape in ((6, 5), (1, 4), (2, 3, 4, 4), (200, 7)):
                 words = f"{what} in {mode}, inputs of shape {shape}"
-                trial.differentiate(words, _set(module, mode), 3 * trial.draw(*shape))
+                trial.differentiate(words, set_mode(module, mode), 3 * trial.draw(*shape))
         for x in (-1000.0, -100.0, -20.0, 0.0, 20.0, 100.0, 1000.0):
             trial.call(f"{what} of {x:g}", module, x + torch.zeros_like(trial.draw(1)))
         trial.record_seeds(what, partial(create, name))
@@ -76,12 +75,6 @@ def activation_functions_are_modules(trial: Trial):
 # ---------------------------------------------------------------- networks
 
 Layer = nn.Linear | nn.Conv2d
-
-
-def _set(module: nn.Module, mode: str) -> nn.Module:
-    """Switch a module to "training" or "evaluation"."""
-    module.train(mode == "training")
-    return module
 
 
 def _test(trial: Trial, owner: str, *names: str) -> None:
@@ -149,7 +142,7 @@ def _probe(
         for shape in shapes:
             for mode in modes:
                 words = f"{what} in {mode}, images of shape {shape}"
-                trial.probe(words, _set(network, mode), trial.draw(*shape, seed=sum(shape)))
+                trial.probe(words, set_mode(network, mode), trial.draw(*shape, seed=sum(shape)))
 
 
 def _construct(trial: Trial, what: str, build: Callable[[], Any], *shape: int) -> None:
@@ -449,9 +442,9 @@ def loss_and_mae_have_gradients(trial: Trial):
                         f"The {name} of compute_loss_and_mae in {mode}, predictions near {bias:g}"
                     )
                     words = f"{what}, {size} images, labels"
-                    trial.probe(f"{words} ({size},)", _set(part, mode), images, labels)
+                    trial.probe(f"{words} ({size},)", set_mode(part, mode), images, labels)
                     column = labels.unsqueeze(1)
-                    trial.probe(f"{words} ({size}, 1)", _set(part, mode), images, column)
+                    trial.probe(f"{words} ({size}, 1)", set_mode(part, mode), images, column)
     _test(trial, "Loss", "gradients_flow_from_both")
 
 

@@ -16,6 +16,10 @@ POINTS = {"1.1": 1, "1.2": 5, "1.3": 6, "1.4": 4, "1.5": 6, "1.6": 3}
 HANDOUT = (
     "test.py",
     "train.py",
+    "solution.ipynb",
+    "docs/assignment.md",
+    "docs/devoir.md",
+    "docs/networks.svg",
     "../training/__init__.py",
     "../training/arguments.py",
     "../training/checkpoint.py",

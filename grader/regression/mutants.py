@@ -482,7 +482,7 @@ BY_HAND = {
                 "a smaller batch counts as a whole one": BY_BATCHES,
                 "the sum over batches": EVALUATE.replace(
                     "return loss, mae",
-                    "return loss * math.ceil(len(X) / self.batch_size), mae * math.ceil(len(X) / self.batch_size)",
+                    "return loss * -(-len(X) // self.batch_size), mae * -(-len(X) // self.batch_size)",
                 ),
                 "the images of the trainer, not its arguments": EVALUATE.replace(
                     "(X, y)", "(*self.test[0])"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from test_grader_attacks import ENDS, FORGERIES, SLOW_ENDS
 
-from grading import GRADER_REPLACED, PARENT_KILLED, SOLUTION, WRONG, at_import, edit, in_forward
+from grading import GRADER_REPLACED, PARENT_KILLED, SOLUTION, WRONG, edit, in_forward
 
 # Where secrets are, for those who know: replaced before the grading.
 PLACES = ("SOLUTION_FOLDER", "EXPECTED_FOLDER", "OTHER_SUBMISSION")
@@ -325,7 +325,7 @@ def _others() -> Iterator[tuple[str, dict[str, str]]]:
     }.items():
         yield name, {"mlp.py": in_forward(f"{code.strip()}\n{WRONG}")}
         if "parent" in name:
-            yield f"{name} at import", {"mlp.py": at_import(code) + "\n1 / 0\n"}
+            yield f"{name} at import", {"mlp.py": in_forward(WRONG, head=code)}
     yield (
         "has an error without mercy",
         {
