@@ -13,13 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from experiments.plan import Run, Settings
-from regression.solution import (
-    SEED,
-    Images,
-    NetworkConfiguration,
-    Trainer,
-    count_parameters,
-)
+from regression.solution import SEED, Images, NetworkConfiguration, Trainer
 from training import checkpoint, interrupt
 from training.batches import epoch_seed
 from training.data import DataSet, load_data
@@ -43,11 +37,10 @@ def train(run: Run, settings: Settings) -> None:
     """
     data = load_data(run.changes["data"], settings.data_dir)
     set_cuda_flags(tf32=False)
-    seed_experiment(run.changes["seed"])
     trainer = make_trainer(run.changes, data)
     results: dict[str, Any] = {
         "train_seconds": [],
-        "parameters": count_parameters(trainer.network),
+        "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
         "data": {
             "name": data.name,
             "sha256": data.sha256,
@@ -135,16 +128,12 @@ def make_trainer(changes: Mapping[str, Any], data: DataSet) -> Trainer:
     class OnData(Trainer):
         @staticmethod
         def load_dataset(self: Trainer) -> tuple[DataLoader, DataLoader]:
-            train = Images(images[part].to(self.device), labels[part].to(self.device))
-            test = Images(data.test.images.to(self.device), data.test.labels.to(self.device))
-            return (
-                DataLoader(train, self.batch_size, shuffle=True, collate_fn=tuple),
-                DataLoader(test, self.batch_size, collate_fn=tuple),
-            )
+            test = Images(data.test.images, data.test.labels)
+            return self.make_loaders(Images(images[part], labels[part]), test)
 
     fields = {key: tuple(v) for key, v in changes.items() if key in NetworkConfiguration._fields}
     layers = NetworkConfiguration(**fields)
-    return OnData(changes["model"], layers, lr=changes.get("lr", 0.001))
+    return OnData(changes["model"], layers, lr=changes.get("lr", 0.001), seed=changes["seed"])
 
 
 def multiply_adds(run: Run) -> int:

@@ -1,9 +1,6 @@
 """An MLP and convolutional layers in NumPy, and ResNet-18 in PyTorch (Questions 1, 2 and 3).
 
-    python solution.py --epochs 25 --logdir exps/relu_xavier_normal
-
-trains a ResNet-18 and draws its curves, filters and feature maps (Question 3); with
-``--data shapes``, it downloads nothing.
+``train.py`` trains the ResNet-18 and draws what Questions 3.4 to 3.6 ask for.
 
 Shapes: B batch, C channels, H, W height and width, F filter size, U units, K classes.
 
@@ -15,27 +12,17 @@ Sources:
    the residual block and the network, here with a 3x3 stem of stride 1 for small images.
 """
 
-import argparse
-import json
-import math
-import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 BATCH_SIZE = 128
-ACTIVATIONS = ("relu", "tanh")
-INITIALIZATIONS = ("xavier_normal", "xavier_uniform", "kaiming_normal")
 
 
 # ---------------------------------------------------------------- Question 1: an MLP in NumPy
@@ -60,9 +47,6 @@ class NN:
         activation_str: the name of the activation.
         n_hidden: number of hidden layers, ``len(dims) - 2``.
         weights: ``W1``, ``b1``, ``W2``, ``b2`` and so on; set by ``initialize_weights``.
-
-    Raises:
-        ValueError: fewer than two dims, one below 1, or an epsilon out of range.
     """
 
     def __init__(
@@ -73,10 +57,6 @@ class NN:
         lr: float = 0.01,
         seed: int | None = 0,
     ):
-        if len(dims) < 2 or min(dims) < 1:
-            raise ValueError(f"dims is {dims}; it must have two sizes or more, each at least 1")
-        if not 0 < epsilon < 0.5:
-            raise ValueError(f"epsilon is {epsilon}; it must lie between 0 and 0.5")
         self.dims = dims
         self.n_hidden = len(dims) - 2
         self.activation_str = activation
@@ -161,14 +141,7 @@ class NN:
             ``Z0`` (the input), ``A1``, ``Z1``, ..., ``Am``, ``Zm``: the pre-activation ``A{i}`` and
             the activation ``Z{i}`` of layer i, both (B, dims[i]). The activation of the last layer
             m is the softmax.
-
-        Raises:
-            ValueError: x has another shape.
-            RuntimeError: the weights are not initialised.
         """
-        _check_initialized(self)
-        if np.ndim(x) != 2 or x.shape[1] != self.dims[0]:
-            raise ValueError(f"x has shape {np.shape(x)}; it must be (B, {self.dims[0]})")
         cache = {"Z0": x}
         last = self.n_hidden + 1
         for layer in range(1, last + 1):
@@ -183,11 +156,7 @@ class NN:
         Args:
             prediction: (B, K) probabilities, clipped to [``epsilon``, 1 - ``epsilon``].
             labels: (B, K) one-hot.
-
-        Raises:
-            ValueError: the shapes are not both (B, K), with B at least 1.
         """
-        _check_one_hot(labels, "prediction", prediction)
         probabilities = np.clip(prediction, self.epsilon, 1 - self.epsilon)
         return -(labels * np.log(probabilities)).sum(axis=1).mean()
 
@@ -206,12 +175,8 @@ class NN:
             ``dA1``, ``dW1``, ``db1``. ``dA{i}`` and ``dZ{i}`` (B, dims[i]) are gradients of each
             example's own loss, not divided by B; ``dW{i}`` (dims[i - 1], dims[i]) and ``db{i}``
             (1, dims[i]) are means over the batch.
-
-        Raises:
-            ValueError: the labels do not have the shape of the predictions.
         """
         last = self.n_hidden + 1
-        _check_one_hot(labels, f"Z{last}", cache[f"Z{last}"])
         grads = {f"dA{last}": cache[f"Z{last}"] - labels}
         for layer in range(last, 0, -1):
             gradient = grads[f"dA{layer}"]
@@ -235,39 +200,8 @@ class NN:
 
 
 def one_hot(y: np.ndarray, n_classes: int = 10) -> np.ndarray:
-    """Return labels (B,) as one-hot rows (B, n_classes).
-
-    Args:
-        y: (B,) integers in [0, n_classes).
-        n_classes: K.
-
-    Raises:
-        ValueError: labels that are not integers or out of range.
-    """
-    y = np.asarray(y)
-    if y.dtype.kind not in "iu":
-        raise ValueError(f"y has shape {y.shape} and type {y.dtype}; it must hold integers")
-    if y.size and not 0 <= y.min() <= y.max() < n_classes:
-        raise ValueError(
-            f"y has shape {y.shape} and labels from {y.min()} to {y.max()}; "
-            f"they must lie between 0 and {n_classes - 1}"
-        )
+    """Return labels (B,), integers in [0, n_classes), as one-hot rows (B, n_classes)."""
     return np.eye(n_classes)[y]
-
-
-def _check_one_hot(labels: np.ndarray, name: str, prediction: np.ndarray) -> None:
-    """Raise ValueError unless labels and predictions are both (B, K), with B at least 1."""
-    if np.shape(labels) != np.shape(prediction) or np.ndim(labels) != 2 or np.size(labels) == 0:
-        raise ValueError(
-            f"labels have shape {np.shape(labels)} and {name} {np.shape(prediction)}; "
-            "both must be (B, K), with at least one example"
-        )
-
-
-def _check_initialized(layer: object) -> None:
-    """Raise RuntimeError unless the layer has weights."""
-    if not hasattr(layer, "weights"):
-        raise RuntimeError("there are no weights yet; call initialize_weights first")
 
 
 # ---------------------------------------------------------------- Question 2: layers in NumPy
@@ -285,15 +219,11 @@ class Convolution2dLayer:
     Attributes:
         filter_size, stride, n_units, seed: the arguments.
         weights: (U, F, F); set by ``initialize_weights``.
-
-    Raises:
-        ValueError: a size below 1.
     """
 
     def __init__(
         self, filter_size: int = 3, stride: int = 1, n_units: int = 64, seed: int | None = 0
     ):
-        _check_sizes(filter_size=filter_size, stride=stride, n_units=n_units)
         self.filter_size = filter_size
         self.stride = stride
         self.n_units = n_units
@@ -317,13 +247,7 @@ class Convolution2dLayer:
 
         Returns:
             ``x``, and ``out`` (B, U, H', W') with H' = (H - F) // stride + 1 and W' likewise.
-
-        Raises:
-            ValueError: x has another shape, or is smaller than a filter.
-            RuntimeError: the weights are not initialised.
         """
-        _check_initialized(self)
-        _check_images(x, self.filter_size, channels=1)
         columns = _columns(x, self.filter_size, self.stride)
         batch, size, _, height, width = columns.shape
         columns = columns.reshape(batch, size * size, height * width)
@@ -339,11 +263,7 @@ class Convolution2dLayer:
 
         Returns:
             (U, F, F), summed over all images and positions.
-
-        Raises:
-            ValueError: grad_output does not have the shape of ``out``.
         """
-        _check_gradient(cache, grad_output)
         columns = _columns(cache["x"], self.filter_size, self.stride)
         batch, size, _, height, width = columns.shape
         columns = columns.reshape(batch, size * size, height * width)
@@ -363,13 +283,9 @@ class MaxPooling2dLayer:
     Attributes:
         filter_size: the argument.
         stride: the same number.
-
-    Raises:
-        ValueError: a size below 1.
     """
 
     def __init__(self, filter_size: int = 2):
-        _check_sizes(filter_size=filter_size)
         self.filter_size = filter_size
         self.stride = filter_size
 
@@ -381,11 +297,7 @@ class MaxPooling2dLayer:
 
         Returns:
             ``x``, and ``out`` (B, C, H // F, W // F).
-
-        Raises:
-            ValueError: x has another rank, or is smaller than a window.
         """
-        _check_images(x, self.filter_size)
         windows = _windows(x, self.filter_size)
         # The maximum over the first axis is ten times faster in NumPy than that over the last.
         candidates = windows.reshape(self.filter_size**2, *windows.shape[2:])
@@ -402,13 +314,10 @@ class MaxPooling2dLayer:
             (B, C, H, W): the gradient of each maximum at its pixel, zero elsewhere. If several
             pixels of a window are maximal, each receives the whole gradient; PyTorch gives it to
             the first only.
-
-        Raises:
-            ValueError: grad_output does not have the shape of ``out``.
         """
-        _check_gradient(cache, grad_output)
         maximal = _windows(cache["x"], self.filter_size) == cache["out"]
-        gradient = np.zeros(cache["x"].shape, np.result_type(grad_output, np.float32))
+        gradient = np.zeros(cache["x"].shape, grad_output.dtype)
+        # _windows returns a view: what is written into it is written into the gradient.
         np.multiply(maximal, grad_output, out=_windows(gradient, self.filter_size))
         return gradient
 
@@ -429,32 +338,6 @@ def _windows(x: np.ndarray, size: int) -> np.ndarray:
     rows, columns = height // size, width // size
     whole = x[:, :, : rows * size, : columns * size]
     return whole.reshape(batch, channels, rows, size, columns, size).transpose(3, 5, 0, 1, 2, 4)
-
-
-def _check_sizes(**sizes: int) -> None:
-    """Raise ValueError for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1")
-
-
-def _check_images(x: np.ndarray, smallest: int, channels: int | None = None) -> None:
-    """Raise ValueError unless x is (B, C, H, W) with ``channels`` and H, W >= ``smallest``."""
-    shape = np.shape(x)
-    if len(shape) != 4 or (channels or shape[1]) != shape[1] or min(shape[2:]) < smallest:
-        raise ValueError(
-            f"x has shape {shape}; it must be (B, {channels or 'C'}, H, W), "
-            f"with H and W at least {smallest}"
-        )
-
-
-def _check_gradient(cache: dict[str, np.ndarray], grad_output: np.ndarray) -> None:
-    """Raise ValueError unless the gradient has the shape of the output."""
-    if np.shape(grad_output) != cache["out"].shape:
-        raise ValueError(
-            f"grad_output has shape {np.shape(grad_output)}; "
-            f"it must have that of the output, {cache['out'].shape}"
-        )
 
 
 # ---------------------------------------------------------------- Question 3: ResNet-18 in PyTorch
@@ -512,7 +395,11 @@ class ResidualBlock(nn.Module):
         Raises:
             Exception: "Invalid activation", for an unknown name.
         """
-        return _activate(self.activation_str, input)
+        if self.activation_str == "relu":
+            return torch.relu(input)
+        if self.activation_str == "tanh":
+            return torch.tanh(input)
+        raise Exception("Invalid activation")
 
     def residual(self, in_channels: int, channels: int, conv_stride: int = 1) -> nn.Sequential:
         """Return the residual connection (Question 3.1).
@@ -575,7 +462,11 @@ class ResNet18(nn.Module):
         Raises:
             Exception: "Invalid activation", for an unknown name.
         """
-        return _activate(self.activation_str, input)
+        if self.activation_str == "relu":
+            return torch.relu(input)
+        if self.activation_str == "tanh":
+            return torch.tanh(input)
+        raise Exception("Invalid activation")
 
     def _create_layer(self, in_channels: int, channels: int, conv_stride: int = 1) -> nn.Sequential:
         """Return two residual blocks (Question 3.2).
@@ -608,57 +499,24 @@ class ResNet18(nn.Module):
         return self.layer4[1].conv2.weight.detach().cpu().numpy().copy()
 
 
-def _activate(name: str, input: Tensor) -> Tensor:
-    """Apply the function of this name to each element."""
-    if name == "relu":
-        return torch.relu(input)
-    if name == "tanh":
-        return torch.tanh(input)
-    raise Exception("Invalid activation")
-
-
-class _Images(Dataset):
+class Images(Dataset):
     """Images (N, 3, 32, 32) uint8, scaled to [0, 1] batch by batch, and labels (N,) int64."""
 
     def __init__(self, images: Tensor, labels: Tensor):
-        self.images, self.labels = images, labels
+        self.images, self.labels = images.contiguous(), labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int | list[int]) -> tuple[Tensor, Tensor]:
+        """Return one image and its label, or a batch of them."""
         return self.images[index].float() / 255, self.labels[index]
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
-        return self.images[indices].float() / 255, self.labels[indices]
+    __getitems__ = __getitem__  # what DataLoader calls with the indices of a batch
 
 
-def get_cifar10(
-    data: str = "cifar10", data_dir: str | PathLike[str] = "data", subset: int | None = None
-) -> tuple[DataLoader, DataLoader]:
-    """Return loaders of the training and validation images, 128 per batch.
-
-    As on the sheet, the validation images are the test split of CIFAR-10. Choosing by validation
-    accuracy, as in Question 3.7, thus chooses on the test split, and the accuracy of the choice
-    does not estimate that on new images.
-
-    Args:
-        data: "cifar10", which torchvision downloads, or another source of the project's
-            ``load_data``: "shapes" or the path of an .npz file.
-        data_dir: folder of CIFAR-10.
-        subset: use the first ``subset`` images of each split only.
-
-    Returns:
-        Loaders of images (B, 3, 32, 32) in [0, 1] and labels (B,); the training loader shuffles.
-
-    Raises:
-        ValueError: unknown source, a file with invalid content, or more than 10 classes.
-        OSError: data that cannot be read or downloaded.
-    """
-    train, val = _read_cifar10(Path(data_dir)) if data == "cifar10" else _read_other(data)
-    if max(int(labels.max()) for _, labels in (train, val)) >= 10:
-        raise ValueError(f"{data} has labels above 9; ResNet18 has 10 classes")
-    train, val = (_Images(images[:subset], labels[:subset]) for images, labels in (train, val))
+def make_loaders(train: Images, val: Images) -> tuple[DataLoader, DataLoader]:
+    """Return loaders of 128 images per batch; that of the training images shuffles them."""
     # default_convert returns the batch as it is; the default would collate it again.
     return (
         DataLoader(train, BATCH_SIZE, shuffle=True, collate_fn=default_convert),
@@ -666,39 +524,27 @@ def get_cifar10(
     )
 
 
-def _read_cifar10(data_dir: Path) -> list[tuple[Tensor, Tensor]]:
-    """Return images (N, 3, 32, 32) uint8 and labels (N,) of the training and the test split."""
-    try:
-        from torchvision.datasets import CIFAR10
+def get_cifar10(data_dir: str | PathLike[str] = "data") -> tuple[DataLoader, DataLoader]:
+    """Return loaders of the training and validation images of CIFAR-10, 128 per batch.
 
-        splits = [CIFAR10(data_dir, train=train, download=True) for train in (True, False)]
-    except (ImportError, OSError, RuntimeError) as error:
-        raise OSError(
-            f"CIFAR-10 cannot be downloaded to or read from {data_dir} with torchvision ({error}); "
-            'data="shapes" needs no download'
-        ) from error
-    return [
-        (torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets))
-        for split in splits
-    ]
+    As on the sheet, the validation images are the test split of CIFAR-10. Choosing by validation
+    accuracy, as in Question 3.7, thus chooses on the test split, and the accuracy of the choice
+    does not estimate that on new images.
 
+    Args:
+        data_dir: folder to which torchvision downloads the images on first use.
 
-def _read_other(source: str) -> list[tuple[Tensor, Tensor]]:
-    """Return the same for another source, read by ``training`` in this folder or the one above."""
-    here = Path(__file__).resolve().parent
-    folder = next((f for f in (here, here.parent) if (f / "training" / "data.py").is_file()), None)
-    if folder is None:
-        raise OSError(f"data={source!r} needs the folder training in {here} or {here.parent}")
-    sys.path.insert(0, str(folder))
-    try:
-        from training.data import load_data
-    finally:
-        sys.path.remove(str(folder))
-    loaded = load_data(source)
-    train = [
-        torch.cat(pair) for pair in zip(vars(loaded.train).values(), vars(loaded.val).values())
-    ]
-    return [tuple(train), (loaded.test.images, loaded.test.labels)]
+    Returns:
+        Loaders of images (B, 3, 32, 32) in [0, 1] and labels (B,).
+    """
+    from torchvision.datasets import CIFAR10  # here: Questions 1 and 2 do not need torchvision
+
+    parts = [CIFAR10(data_dir, train=train, download=True) for train in (True, False)]
+    train, val = (
+        Images(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets))
+        for part in parts
+    )
+    return make_loaders(train, val)
 
 
 Loader = Iterable[tuple[Tensor, Tensor]]
@@ -724,9 +570,6 @@ def train_loop(
     Returns:
         Accuracy, as a fraction, and loss: means over all images, each measured before the step of
         its batch. Images of a smaller last batch have the same weight.
-
-    Raises:
-        ValueError: the loader is empty.
     """
     device = next(model.parameters()).device
     model.train()
@@ -742,8 +585,6 @@ def train_loop(
         correct += (logits.argmax(dim=1) == labels).sum()
         total_loss += loss.detach() * len(labels)
         number += len(labels)
-    if number == 0:
-        raise ValueError(f"epoch {epoch}: train_loader has no images")
     return correct.item() / number, total_loss.item() / number
 
 
@@ -759,9 +600,6 @@ def valid_loop(
 
     Returns:
         Accuracy, as a fraction, and loss: means over all images.
-
-    Raises:
-        ValueError: the loader is empty.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -772,311 +610,4 @@ def valid_loop(
         correct += (logits.argmax(dim=1) == labels).sum()
         total_loss += criterion(logits, labels) * len(labels)
         number += len(labels)
-    if number == 0:
-        raise ValueError(f"epoch {epoch}: val_loader has no images")
     return correct.item() / number, total_loss.item() / number
-
-
-# ---------------------------------------------------------------- Questions 3.4 to 3.6: figures
-
-SHOWN = 32  # filters of a layer that are drawn, with their feature maps
-CURVES = ("train_losses", "valid_losses", "train_accs", "valid_accs")
-
-
-def draw_curves(
-    history: dict[str, Sequence[float]], path: str | PathLike[str], data_name: str
-) -> None:
-    """Draw loss and accuracy over the epochs (Question 3.4).
-
-    Args:
-        history: "train_losses", "valid_losses", "train_accs" and "valid_accs", one entry per epoch.
-        path: of the figure; its folder is created if needed.
-        data_name: name of the training data, for the title.
-    """
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(f"ResNet-18 on {data_name}")
-    for ax, kind, label, scale in zip(
-        figure.subplots(1, 2),
-        ("losses", "accs"),
-        ("cross-entropy (nats)", "accuracy (%)"),
-        (1, 100),
-    ):
-        for part, name, style in (("train", "training", "o--"), ("valid", "validation", "s-")):
-            values = scale * np.asarray(history[f"{part}_{kind}"], dtype=float)
-            ax.plot(range(1, len(values) + 1), values, style, markersize=4, label=name)
-        ax.set_xlabel("epoch")
-        ax.set_ylabel(label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(alpha=0.3)
-        ax.legend()
-    _save(figure, path)
-
-
-def draw_filters(
-    model: ResNet18,
-    first_path: str | PathLike[str],
-    last_path: str | PathLike[str],
-    trained_on: str,
-) -> None:
-    """Draw filters of the first and the last convolution (Question 3.5).
-
-    Those of the first have three channels and are drawn in colour. Those of the last have 512
-    channels; the one with the largest norm is drawn.
-
-    Args:
-        model: the network.
-        first_path, last_path: of the two figures; folders are created if needed.
-        trained_on: name of the data, for the titles.
-    """
-    first = model.get_first_conv_layer_filters()[:SHOWN]  # (32, 3, 3, 3)
-    largest = max(float(np.abs(first).max()), 1e-12)
-    figure, axes = _grid(f"ResNet-18 on {trained_on}: {SHOWN} of the 64 filters of conv1")
-    for ax, weight in zip(axes, first):
-        ax.imshow((weight.transpose(1, 2, 0) / largest + 1) / 2)
-    figure.supxlabel(
-        f"3 x 3 weights of red, green and blue: {-largest:.2f} is black, 0 mid-grey, "
-        f"{largest:.2f} full brightness"
-    )
-    _save(figure, first_path)
-
-    last = model.get_last_conv_layer_filters()[:SHOWN]  # (32, 512, 3, 3)
-    channels = (last**2).sum(axis=(2, 3)).argmax(axis=1)
-    strongest = last[np.arange(len(last)), channels]  # (32, 3, 3)
-    limit = max(float(np.abs(strongest).max()), 1e-12)
-    figure, axes = _grid(
-        f"ResNet-18 on {trained_on}: {SHOWN} of the 512 filters of layer4[1].conv2"
-    )
-    for ax, weight in zip(axes, strongest):
-        shown = ax.imshow(weight, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    figure.colorbar(shown, ax=axes, label="weight", shrink=0.8)
-    figure.supxlabel("3 x 3 weights of each filter for the strongest of its 512 input channels")
-    _save(figure, last_path)
-
-
-def draw_feature_maps(
-    model: ResNet18,
-    vis_image: Tensor,
-    first_path: str | PathLike[str],
-    last_path: str | PathLike[str],
-    trained_on: str,
-) -> None:
-    """Draw the feature maps of the same filters for one image (Question 3.6).
-
-    Args:
-        model: the network; it is set to evaluation mode.
-        vis_image: the image, (3, 32, 32) in [0, 1].
-        first_path, last_path: of the two figures; folders are created if needed.
-        trained_on: name of the data, for the titles.
-
-    Raises:
-        ValueError: the image has another shape.
-    """
-    first, last = feature_maps(model, vis_image)
-    for maps, layer, path in (
-        (first, "conv1", first_path),
-        (last, "layer4[1].conv2", last_path),
-    ):
-        number, height, width = maps.shape
-        title = f"ResNet-18 on {trained_on}: {SHOWN} of the {number} feature maps of {layer}"
-        figure, axes = _grid(title, with_image=True)
-        axes[0].imshow(vis_image.detach().cpu().clamp(0, 1).permute(1, 2, 0))
-        axes[0].set_title("image", fontsize=9)
-        limit = max(float(np.abs(maps[:SHOWN]).max()), 1e-12)
-        for ax, values in zip(axes[1:], maps):
-            shown = ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        figure.colorbar(shown, ax=axes, label="output of the convolution", shrink=0.8)
-        figure.supxlabel(f"{height} x {width} outputs of each filter, before the batch norm")
-        _save(figure, path)
-
-
-@torch.no_grad()
-def feature_maps(model: ResNet18, vis_image: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the feature maps of the first and the last convolution for one image.
-
-    Args:
-        model: the network; it is set to evaluation mode.
-        vis_image: (3, H, W) in [0, 1].
-
-    Returns:
-        (64, H, W) and (512, H / 8, W / 8), before the batch norms.
-
-    Raises:
-        ValueError: the image has another shape.
-    """
-    if vis_image.ndim != 3 or vis_image.shape[0] != 3:
-        raise ValueError(f"vis_image has shape {tuple(vis_image.shape)}; it must be (3, H, W)")
-    maps = []
-    hooks = [
-        convolution.register_forward_hook(lambda module, inputs, output: maps.append(output[0]))
-        for convolution in (model.conv1, model.layer4[1].conv2)
-    ]
-    try:
-        model.eval()(vis_image.unsqueeze(0).to(next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    first, last = (output.cpu().numpy() for output in maps)
-    return first, last
-
-
-def _grid(title: str, with_image: bool = False) -> tuple[Figure, list]:
-    """Return a figure with numbered axes for the filters, and before them one for an image."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    figure.suptitle(title)
-    columns = SHOWN // 4 + with_image
-    axes = figure.subplots(4, columns)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    filters = axes[:, columns - SHOWN // 4 :].ravel()
-    for number, ax in enumerate(filters):
-        ax.set_title(number, fontsize=9, pad=3)
-    return figure, [*axes[:1, 0], *filters] if with_image else list(filters)
-
-
-def _save(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a figure; its folder is created if needed."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-
-
-# ---------------------------------------------------------------- Question 3: the program
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line, without the usage."""
-
-    def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = _Parser(
-        prog="solution.py",
-        description="Train a ResNet-18 and draw its curves, filters and feature maps (Question 3).",
-        epilog="example: python solution.py --data shapes --subset 1000 --epochs 2",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--data",
-        default="cifar10",
-        metavar="SOURCE",
-        help="cifar10 (downloaded), shapes (drawn, needs no network) or the path of an .npz file",
-    )
-    parser.add_argument("--data_dir", default="data", metavar="DIR", help="folder of cifar10")
-    parser.add_argument("--subset", type=_positive_int, metavar="N", help="use N images per split")
-    parser.add_argument("--epochs", type=_positive_int, default=25, metavar="N", help="of training")
-    parser.add_argument("--lr", type=_positive, default=1e-3, metavar="X", help="learning rate")
-    parser.add_argument("--activation", choices=ACTIVATIONS, default="relu", help="of the network")
-    parser.add_argument(
-        "--initialization", choices=INITIALIZATIONS, default="xavier_normal", help="of the blocks"
-    )
-    parser.add_argument("--seed", type=_positive_int, default=42, metavar="N", help="random seed")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-    parser.add_argument(
-        "--logdir", type=Path, default=Path("exps/numpy_networks"), metavar="DIR", help="results"
-    )
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 2 for an error of the user."""
-    args = make_parser().parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, OSError, NotImplementedError) as error:
-        text = f"{error.filename}: {error.strerror}" if getattr(error, "filename", "") else error
-        print(f"solution.py: error: {text}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"solution.py: stopped: {error}; a smaller --lr may help", file=sys.stderr)
-        return 1
-    return 0
-
-
-def run(args: argparse.Namespace) -> None:
-    """Train, validate after every epoch, and draw what Questions 3.4 to 3.6 ask for.
-
-    Writes ``results.json``, ``curves.png``, ``filters_first.png``, ``filters_last.png``,
-    ``features_first.png`` and ``features_last.png`` into ``args.logdir``.
-
-    Raises:
-        ValueError, OSError: as ``get_cifar10``; an unknown device; a folder that contains a run.
-        FloatingPointError: the loss is not finite.
-    """
-    results_path = args.logdir / "results.json"
-    if results_path.exists():
-        raise ValueError(f"{results_path} already exists; choose another --logdir")
-    device = _pick_device(args.device)
-    torch.manual_seed(args.seed)
-    train_loader, val_loader = get_cifar10(args.data, args.data_dir, args.subset)
-    vis_image = val_loader.dataset[0][0]
-    model = ResNet18(args.activation, args.initialization).to(device)
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
-    data_name = {"cifar10": "CIFAR-10"}.get(args.data, Path(args.data).stem)
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {args.activation}, "
-        f"{args.initialization}, on {device}; {data_name}: {len(train_loader.dataset):,} images "
-        f"train, {len(val_loader.dataset):,} validate"
-    )
-    args.logdir.mkdir(parents=True, exist_ok=True)  # fails before the training, not after it
-    history = {name: [] for name in CURVES}
-    for epoch in range(1, args.epochs + 1):
-        started = time.perf_counter()
-        train_acc, train_loss = train_loop(epoch, model, train_loader, criterion, optimizer)
-        valid_acc, valid_loss = valid_loop(epoch, model, val_loader, criterion)
-        print(
-            f"epoch {epoch}: training loss {train_loss:.4f}, accuracy {train_acc:.4f}; "
-            f"validation loss {valid_loss:.4f}, accuracy {valid_acc:.4f}; "
-            f"{time.perf_counter() - started:.1f} s",
-            flush=True,
-        )
-        if not math.isfinite(train_loss):
-            raise FloatingPointError(f"the training loss of epoch {epoch} is {train_loss}")
-        for name, value in zip(CURVES, (train_loss, valid_loss, train_acc, valid_acc)):
-            history[name].append(value)
-    text = json.dumps({**history, "args": vars(args)}, indent=1, default=str)
-    results_path.write_text(text + "\n", encoding="utf-8")
-    trained_on = data_name + (f", {args.subset:,} images" if args.subset else "")
-    draw_curves(history, args.logdir / "curves.png", trained_on)
-    paths = {
-        name: args.logdir / f"{name}.png"
-        for name in ("filters_first", "filters_last", "features_first", "features_last")
-    }
-    draw_filters(model, paths["filters_first"], paths["filters_last"], trained_on)
-    draw_feature_maps(model, vis_image, paths["features_first"], paths["features_last"], trained_on)
-    print(f"results.json, curves.png, {', '.join(p.name for p in paths.values())}: {args.logdir}")
-
-
-def _pick_device(name: str) -> torch.device:
-    """Return the device of this name, or for "auto" the best one available."""
-    if name == "auto":
-        has_mps = torch.backends.mps.is_available()
-        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
-        raise ValueError(f"--device {name} cannot be used: {reason}") from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,28 +2,32 @@
 
     python test.py                      all tests
     python test.py TestMLP              one class
-    python test.py TestMLP.test_name    one test, by the name after FAIL or ERROR
+    python test.py TestMLP.test_name    one test, by its name in the report
 
-These tests are basic: those on Gradescope check more. They need PyTorch, NumPy and Matplotlib, use
-no data and take a few seconds.
+These tests are basic: those on Gradescope check more. They need PyTorch and NumPy, use no data and
+take a few seconds. They run in the order of the problems, so the first message is the one to start
+with.
 
 Shapes: B batch, C channels, H, W height and width.
 """
 
+import ast
 import copy
+import difflib
 import importlib
+import linecache
 import math
+import sys
+import textwrap
+import traceback
 import unittest
 import zlib
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-# unittest omits the frames of a module with this name from its tracebacks. What remains is the
-# message of a failed check, or the lines of your own code that raised an error.
-__unittest = True
 
 # Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
 # gives 1e-6 here.
@@ -39,8 +43,9 @@ class Submitted:
         try:
             module = importlib.import_module("solution")
         except (Exception, SystemExit) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise AssertionError(f"solution.py cannot be imported: {reason}") from None
+            if isinstance(error, ModuleNotFoundError) and error.name == "solution":
+                fail("solution.py is missing: it must be in the folder of test.py")
+            fail("\n".join(["solution.py cannot be imported:", *explain(error)]))
         return getattr(module, attribute)
 
 
@@ -74,16 +79,31 @@ def assert_shape(tensor, shape, what):
         fail(f"{what} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
 
 
-def assert_close(tensor, expected, what, tolerance=TOLERANCE):
-    """Fail at the entry with the largest error. NaN differs from everything."""
+def is_close(tensor, expected, tolerance=TOLERANCE):
+    """Return whether two tensors have the same shape and numbers. NaN differs from everything."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
+    limit = tolerance * max(1, expected.abs().max())
+    same = tensor.shape == expected.shape
+    return same and bool(((tensor.detach().double() - expected).abs() <= limit).all())
+
+
+def assert_close(tensor, expected, what, tolerance=TOLERANCE, mistakes=None):
+    """Fail at the entry with the largest error, or with the name of a known mistake.
+
+    `mistakes` maps the words for a mistake to the numbers that it gives.
+    """
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    for words, numbers in (mistakes or {}).items() if isinstance(tensor, torch.Tensor) else ():
+        if is_close(tensor, numbers, tolerance) and not is_close(tensor, expected, tolerance):
+            fail(f"{what}: {words}")
     assert_shape(tensor, expected.shape, what)
+    if is_close(tensor, expected, tolerance):
+        return
     difference = (tensor.detach().double() - expected).abs().nan_to_num(math.inf, math.inf)
     index = tuple(int(i) for i in torch.unravel_index(difference.argmax(), expected.shape))
-    if difference[index] > tolerance * max(1, expected.abs().max()):
-        place = f" at index {index}" if index else ""
-        off = f"(off by {difference[index]:.2g})"
-        fail(f"{what} is {tensor[index]:.6g}{place}; expected {expected[index]:.6g} {off}")
+    place = f" at index {index}" if index else ""
+    off = f"(off by {difference[index]:.2g})"
+    fail(f"{what} is {tensor[index]:.6g}{place}; expected {expected[index]:.6g} {off}")
 
 
 def layers_of(network, images):
@@ -118,10 +138,11 @@ def assert_number_of_parameters(network, expected, what):
         fail(f"{what} registers {number:,} parameters; expected {expected:,}")
 
 
-def assert_same_as_torch(network, twin, images, what):
+def assert_same_as_torch(network, twin, images, what, wrong=None):
     """Compare the outputs and gradients of a network with those of its `twin`, layers of torch.
 
-    Both are given the same parameters.
+    Both are given the same parameters. `wrong` maps the words for a mistake to the twin that it
+    gives.
     """
     ours, theirs = (layers_of(each, images) for each in (network, twin))
     assert_layers(network, images, theirs, what)
@@ -132,7 +153,13 @@ def assert_same_as_torch(network, twin, images, what):
             parameter.data.copy_(numbers)
             getattr(layer, name).data.copy_(numbers)
     output, expected = network(images), twin(images)
-    assert_close(output, expected, f"{what}: the prediction")
+    mistakes = {}
+    for words, other in (wrong or {}).items():
+        layers = [layer for layer in other if isinstance(layer, (nn.Linear, nn.Conv2d))]
+        for layer, right in zip(layers, theirs):
+            layer.load_state_dict(right.state_dict())
+        mistakes[words] = other(images)
+    assert_close(output, expected, f"{what}: the prediction", mistakes=mistakes)
     weights = pattern("weights", expected.shape)
     for each in (output, expected):
         (each * weights).sum().backward()
@@ -175,19 +202,38 @@ def batch(size):
     return sample(size, 1, 2, 2), torch.arange(size) * 7 % 10
 
 
-def assert_errors(errors, expected, what):
-    """Compare a pair (loss, mae) of tensors or numbers with the expected one."""
+def assert_errors(errors, prediction, labels, what):
+    """Compare a pair (loss, mae) of tensors or numbers with the errors of a prediction."""
     if not isinstance(errors, (tuple, list)) or len(errors) != 2:
         fail(f"{what} returns a {type(errors).__name__}; expected a pair (loss, mae)")
-    for name, error, number in zip(("loss", "MAE"), errors, expected):
-        assert_close(torch.as_tensor(error), number.detach(), f"The {name} of {what}", 1e-5)
+    prediction, labels = prediction.detach().double().flatten(), labels.double().flatten()
+    size, difference = len(labels), prediction - labels
+    across = prediction[:, None] - labels[None]
+    for name, measure, error in zip(("loss", "MAE"), (torch.square, torch.abs), errors):
+        expected = measure(difference).mean()
+        other = (torch.abs if name == "loss" else torch.square)(difference).mean()
+        mistakes = {
+            "labels (B,) broadcast against predictions (B, 1) to (B, B), every label with every "
+            "prediction; reshape one to the shape of the other": measure(across).mean(),
+            "it is the sum of the (B, B) differences of labels (B,) and predictions (B, 1), which "
+            "broadcast": measure(across).sum(),
+            "it is a sum over the batch; expected the mean": expected * size,
+            "it is the other error; expected (loss, mae), in this order": other,
+            "it is the root of the MSE; expected the MSE": expected.sqrt(),
+            "it is half of the MSE; expected the MSE": expected / 2,
+            "it lacks the absolute value": difference.mean(),
+            "it lacks the absolute value and has the wrong sign": -difference.mean(),
+            "it is taken after the mean; expected the mean of it": measure(difference.mean()),
+            "it has one error per image; expected their mean": measure(difference),
+            "it has one error per image, (B, 1); expected their mean": measure(difference)[:, None],
+        }
+        found = torch.as_tensor(error)
+        assert_close(found, expected, f"The {name} of {what}", 1e-5, mistakes)
 
 
-def errors_of(trainer, images, labels):
-    """Return the loss and MAE computed by torch in double precision."""
-    network = copy.deepcopy(trainer.network).double()
-    prediction, labels = network(images.double()).flatten(), labels.double().flatten()
-    return F.mse_loss(prediction, labels), F.l1_loss(prediction, labels)
+def prediction_of(trainer, images):
+    """Return the prediction of a trainer's network, computed in double precision."""
+    return copy.deepcopy(trainer.network).double()(images.double())
 
 
 class Problem(unittest.TestCase):
@@ -298,6 +344,30 @@ class TestCNN(Problem):
             network = self.build(3, *layers, activation=activation())
             assert_same_as_torch(network, twin, sample(4, 3, 14, 14), f"The CNN with {name}")
 
+    def test_pooling_follows_the_activation(self):
+        """The activation comes before the pooling, which matters for one that is not monotonic."""
+
+        class Wave(nn.Module):
+            def forward(self, inputs):
+                return torch.sin(3 * inputs)
+
+        act, pool, adaptive = Wave(), nn.MaxPool2d(2), nn.AdaptiveMaxPool2d((4, 4))
+
+        def chain(*order):
+            first = [nn.Conv2d(3, 4, 3), *(order[0])]
+            second = [nn.Conv2d(4, 6, 2), *(order[1]), nn.Flatten()]
+            return nn.Sequential(*first, *second, nn.Linear(96, 8), act, nn.Linear(8, 1))
+
+        words = "pooling precedes the activation; expected convolution, activation, pooling"
+        wrong = {
+            words: chain((pool, act), (adaptive, act)),
+            f"once, {words}": chain((pool, act), (act, adaptive)),
+            f"at the last convolution, {words}": chain((act, pool), (adaptive, act)),
+        }
+        network = self.build(3, (4, 6), (3, 2), (1, 1), (8,), activation=act)
+        twin, images = chain((act, pool), (act, adaptive)), sample(4, 3, 14, 14)
+        assert_same_as_torch(network, twin, images, "The CNN with sin(3 x)", wrong)
+
     def test_one_convolution_is_enough(self):
         """A single convolution is also the last: only adaptive pooling follows it."""
         first = nn.Conv2d(3, 5, 5, stride=2), nn.ReLU(), nn.AdaptiveMaxPool2d((4, 4)), nn.Flatten()
@@ -320,34 +390,35 @@ class TestCNN(Problem):
 class TestLoss(Problem):
     """Problem 1.4"""
 
-    def test_loss_and_mae_of_a_constant_prediction(self):
-        """Predictions of 4 for the labels 4, 5, 6 have the absolute errors 0, 1 and 2."""
-        trainer = make_trainer()
-        trainer.network[3].weight.data.zero_()
-        trainer.network[3].bias.data.fill_(4)
-        errors = trainer.compute_loss_and_mae(sample(3, 1, 2, 2), torch.tensor([4, 5, 6]))
-        expected = torch.tensor(5 / 3), torch.tensor(1.0)
-        assert_errors(errors, expected, "predictions 4 for the labels 4, 5, 6")
+    def test_loss_and_mae_of_three_predictions(self):
+        """Predictions 4, 5, 8 for the labels 4, 7, 5 have the absolute errors 0, 2 and 3."""
+        trainer, images = make_trainer(), torch.tensor([4.0, 5, 8]).reshape(3, 1, 1, 1)
+        trainer.network = nn.Flatten()  # the prediction is the image
+        errors = trainer.compute_loss_and_mae(images, torch.tensor([4, 7, 5]))
+        what = "predictions 4, 5, 8 for the labels 4, 7, 5"
+        assert_errors(errors, images, torch.tensor([4, 7, 5]), what)
 
     def test_loss_and_mae_equal_those_of_torch(self):
         """Both are 0-dim tensors, means over the batch."""
         trainer = make_trainer()
-        for size in (1, 4, 128):
-            errors = trainer.compute_loss_and_mae(*batch(size))
-            assert_errors(errors, errors_of(trainer, *batch(size)), f"a batch of {size}")
+        for size in (4, 1, 128):
+            images, labels = batch(size)
+            errors = trainer.compute_loss_and_mae(images, labels)
+            what = f"a batch of {size}, with labels ({size},)"
+            assert_errors(errors, prediction_of(trainer, images), labels, what)
 
     def test_labels_may_be_a_column(self):
         """Labels (B,) and (B, 1) give the same errors."""
         trainer, (images, labels) = make_trainer(), batch(6)
         errors = trainer.compute_loss_and_mae(images, labels.unsqueeze(1))
-        assert_errors(errors, errors_of(trainer, images, labels), "labels of shape (6, 1)")
+        assert_errors(errors, prediction_of(trainer, images), labels, "labels of shape (6, 1)")
 
     def test_labels_may_have_any_type(self):
         """Labels may be int64, float32 or float64."""
         trainer, (images, labels) = make_trainer(), batch(6)
         for dtype in (torch.int64, torch.float32, torch.float64):
             errors = trainer.compute_loss_and_mae(images, labels.to(dtype))
-            assert_errors(errors, errors_of(trainer, images, labels), f"labels of {dtype}")
+            assert_errors(errors, prediction_of(trainer, images), labels, f"labels of {dtype}")
 
     def test_gradients_flow_from_both(self):
         """Gradients flow from the loss and from the MAE to every parameter."""
@@ -361,6 +432,8 @@ class TestLoss(Problem):
             difference = twin.network(images).flatten() - labels
             (difference.square() if name == "loss" else difference.abs()).mean().backward()
             for parameter, other in zip(trainer.network.parameters(), twin.network.parameters()):
+                if parameter.grad is None:
+                    fail(f"The {name} has no gradient with respect to the network")
                 assert_close(parameter.grad, other.grad, f"A gradient of the {name}")
 
 
@@ -370,24 +443,46 @@ class TestTrainingStep(Problem):
     def test_steps_equal_those_of_adam(self):
         """Three steps equal those of Adam on a copy; gradients do not accumulate."""
         trainer = make_trainer()
-        twin = copy.deepcopy(trainer.network)
-        adam = torch.optim.Adam(twin.parameters(), lr=0.01)
+        right, summed, both = (copy.deepcopy(trainer.network) for _ in range(3))
+        twins = [
+            (twin, torch.optim.Adam(twin.parameters(), lr=0.01)) for twin in (right, summed, both)
+        ]
         for number, size in enumerate((6, 4, 9), start=1):
             images, labels = batch(size)
+            before = copy.deepcopy(trainer.network)
             trainer.training_step(images, labels)
-            adam.zero_grad()
-            F.mse_loss(twin(images).flatten(), labels.float()).backward()
-            adam.step()
-            for parameter, other in zip(trainer.network.parameters(), twin.parameters()):
-                assert_close(parameter, other, f"A parameter after step {number}")
+            for twin, adam in twins:
+                if twin is not summed:
+                    adam.zero_grad()
+                loss = F.mse_loss(twin(images).flatten(), labels.float())
+                if twin is both:
+                    loss = loss + F.l1_loss(twin(images).flatten(), labels.float())
+                loss.backward()
+                adam.step()
+            parameters = (network.parameters() for network in (before, right, summed, both))
+            for parameter, *others in zip(trainer.network.parameters(), *parameters):
+                before, expected, accumulated, of_both = others
+                mistakes = {
+                    "it has not changed: does backward() precede optimizer.step()?": before,
+                    "gradients add up over steps: call zero_grad before backward": accumulated,
+                    "the step minimises loss + MAE; expected the loss alone": of_both,
+                }
+                what = f"A parameter after step {number}"
+                assert_close(parameter, expected, what, 1e-5, mistakes)
 
     def test_errors_are_those_before_the_step(self):
         """The step returns the loss and MAE of its batch before the parameters change."""
-        trainer = make_trainer()
+        trainer, (images, labels) = make_trainer(), batch(6)
         for number in (1, 2):
-            expected = errors_of(trainer, *batch(6))
-            errors = trainer.training_step(*batch(6))
-            assert_errors(errors, expected, f"training_step {number}")
+            prediction = prediction_of(trainer, images)
+            errors = trainer.training_step(images, labels)
+            try:
+                after = prediction_of(trainer, images)
+                assert_errors(errors, after, labels, "")
+            except AssertionError:
+                assert_errors(errors, prediction, labels, f"training_step {number}")
+            else:
+                fail(f"training_step {number} returns the errors after the step; expected before")
 
     def test_training_lowers_the_loss(self):
         """After 50 epochs on four images, the loss is below a tenth of the first."""
@@ -404,8 +499,9 @@ class TestEvaluate(Problem):
         """evaluate returns the loss and MAE of one image, of a batch and of more images."""
         trainer = make_trainer()
         for size in (1, 4, 11):
-            errors = trainer.evaluate(*batch(size))
-            assert_errors(errors, errors_of(trainer, *batch(size)), f"evaluate for {size} images")
+            images, labels = batch(size)
+            errors, prediction = trainer.evaluate(images, labels), prediction_of(trainer, images)
+            assert_errors(errors, prediction, labels, f"evaluate for {size} images")
 
     def test_nothing_is_trained(self):
         """evaluate changes no parameters and leaves no gradients."""
@@ -420,11 +516,89 @@ class TestEvaluate(Problem):
         """evaluation_loop appends the errors on the test images to train_logs."""
         trainer = make_trainer()
         trainer.evaluation_loop()
-        loss, mae = errors_of(trainer, *trainer.test[0])
-        for name, expected in (("test_loss", loss), ("test_mae", mae)):
-            found = torch.tensor(trainer.train_logs[name])
-            assert_close(found, expected.detach().reshape(1), f'train_logs["{name}"]', 1e-5)
+        images, labels = trainer.test[0]
+        found = [torch.tensor(trainer.train_logs[name]) for name in ("test_loss", "test_mae")]
+        for name, numbers in zip(("test_loss", "test_mae"), found):
+            assert_shape(numbers, (1,), f'train_logs["{name}"]')
+        errors = [numbers[0] for numbers in found]
+        assert_errors(errors, prediction_of(trainer, images), labels, "evaluation_loop")
+
+
+def explain(error):
+    """Return the lines of your code that led to an error, then its message."""
+    places = []
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = frame.f_globals.get("__name__", "").partition(".")[0]
+        if module in (__name__, "importlib", "torch", "numpy", "unittest"):
+            continue
+        path, code = frame.f_code.co_filename, linecache.getline(frame.f_code.co_filename, line)
+        places.append(f"{Path(path).name}, line {line}, in {frame.f_code.co_name}")
+        if code.strip().startswith("raise "):
+            continue  # the message follows
+        places[-1] += f": {code.strip()}"
+        if placeholder := find_placeholder(path, line):
+            return [f"A `...` is left in {Path(path).name}, line {placeholder}"]
+    if isinstance(error, AssertionError) and not places:
+        return [str(error)]
+    return [*places[-4:], "".join(traceback.format_exception_only(error)).strip()]
+
+
+def find_placeholder(path, line):
+    """Return the line of a `...` among the arguments in the function around this line, or None."""
+    for statement in ast.walk(ast.parse("".join(linecache.getlines(path)))):
+        inside = isinstance(statement, ast.FunctionDef)
+        if inside and statement.lineno <= line <= statement.end_lineno:
+            for node in ast.walk(statement):
+                for child in ast.iter_child_nodes(node):
+                    found = isinstance(child, ast.Constant) and child.value is ...
+                    if found and isinstance(node, (ast.Call, ast.keyword)):
+                        return child.lineno
+
+
+def select(names):
+    """Return the tests with these names, or all, in the order of the problems."""
+    classes = {case.__name__: case for case in Problem.__subclasses__()}
+    tests = [
+        case(name) for case in classes.values() for name in vars(case) if name.startswith("test_")
+    ]
+    known = [*classes, *map(str, tests)]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known) or classes
+            sys.exit("\n    ".join([f"There is no {name}; did you mean one of these?", *near]))
+    return [test for test in tests if not names or {type(test).__name__, str(test)} & {*names}]
+
+
+def problem_of(test):
+    """Return the number of a test's problem, which starts the docstring of its class."""
+    return type(test).__doc__.split()[1].rstrip(",")
+
+
+def run(tests):
+    """Run tests; print each cause of a failure once, and how many tests of each problem pass."""
+    causes, problems = {}, {}
+    for test in tests:
+        results = problems.setdefault(problem_of(test), [])
+        try:
+            test.debug()
+            results.append(True)
+        except (Exception, SystemExit) as error:
+            results.append(False)
+            lines = explain(error)
+            # Errors at the same line of your code, the last but one in `lines`, have one cause.
+            causes.setdefault(lines[-2:][0], (lines, []))[1].append(test)
+        print("." if results[-1] else "F", end="", flush=True)
+    print("\n")
+    for lines, (test, *others) in causes.values():
+        more = f" and {len(others)} more" if others else ""
+        print(f"Problem {problem_of(test)}: {test}{more}")
+        for line in "\n".join(lines).splitlines():
+            print(textwrap.indent(textwrap.fill(line, 75, break_long_words=False), "    "))
+        print()
+    for problem, results in problems.items():
+        print(f"{problem}: {sum(results)} of {len(results)} tests pass")
+    sys.exit(len(causes) > 0)
 
 
 if __name__ == "__main__":
-    unittest.main()
+    run(select(sys.argv[1:]))

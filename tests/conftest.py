@@ -1,5 +1,6 @@
 """What several test files share, and the check that no test leaves anything behind."""
 
+import importlib
 import json
 import os
 import shutil
@@ -222,3 +223,21 @@ def small_run(small_npz, small_mlp, tmp_path):
         *("--epochs", "3", "--batch_size", "64", "--device", "cpu", "--precision", "float32"),
         *("--logdir", str(tmp_path / "run")),
     ]
+
+
+@pytest.fixture
+def program(monkeypatch, tmp_path):
+    """A function that imports ``train.py`` of a sibling assignment, as running it there does."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    names = ("train", "solution", "figures")
+
+    def load(assignment):
+        monkeypatch.syspath_prepend(str(ROOT / assignment))
+        for name in names:
+            sys.modules.pop(name, None)
+        return importlib.import_module("train")
+
+    yield load
+    for name in names:
+        sys.modules.pop(name, None)

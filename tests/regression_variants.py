@@ -44,11 +44,6 @@ LOSS = """        error = prediction - y.reshape(prediction.shape).to(prediction
 """
 CHECKED_LOSS = (
     """        prediction = self.network(X)  # (B, 1)
-        if y.numel() != prediction.numel():
-            raise ValueError(
-                f"y has shape {tuple(y.shape)} for {len(X)} images; it must be ({len(X)},) or "
-                f"({len(X)}, 1)"
-            )
         # (B, 1) minus (B,) would broadcast to (B, B), every prediction minus every label.
 """
     + LOSS

@@ -43,12 +43,12 @@ from experiments.questions import (
 from experiments.report import write_report
 from experiments.wanted import runs_wanted
 from main import main as main_command
-from regression.solution import count_parameters
 from training import interrupt, precision
 from training.batches import normalize
 from training.data import Split, load_data
 
 from conftest import ROOT
+from oracles import count_parameters
 
 TIMES = ("train_seconds", "valid_seconds")
 OPTIONAL = ("optuna", "typst", "submitit")

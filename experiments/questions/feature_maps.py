@@ -11,7 +11,7 @@ from experiments.classify import initial_model, load_model
 from experiments.figures import draw_maps
 from experiments.measure import images_for, outputs_of
 from experiments.questions import resnet_grid
-from numpy_networks import solution
+from numpy_networks import figures
 from training.batches import normalize
 from training.data import load_data
 
@@ -30,10 +30,10 @@ def report(page, groups):
     model = load_model(run)
     folder = page.folder / "figures"
     paths = {layer: folder / f"{page.name}-filters-{layer}.png" for layer in ("first", "last")}
-    solution.draw_filters(model, *paths.values(), groups.of_one)
+    figures.draw_filters(model, *paths.values(), groups.of_one)
     data = load_data(groups.settings.data, groups.settings.data_dir)
     image, label = data.val.images[0], data.name_of(int(data.val.labels[0]))
-    maps = solution.feature_maps(model, normalize(image[None].float())[0])
+    maps = figures.feature_maps(model, normalize(image[None].float())[0])
     for layer, path in paths.items():
         page.add_picture(path.relative_to(page.folder), f"Filters of the {layer} convolution.")
     show_filters(page, initial_model(run), model)

@@ -15,6 +15,8 @@ POINTS = {"1": 30, "2": 20, "3.1": 8, "3.2": 7, "3.3": 5}
 # Other files that students receive, unchanged; README.md comes from this folder.
 HANDOUT = (
     "test.py",
+    "train.py",
+    "figures.py",
     "solution.ipynb",
     "docs/assignment.md",
     "docs/devoir.md",
@@ -22,7 +24,14 @@ HANDOUT = (
     "docs/residual_block.svg",
     "docs/resnet18.svg",
     "../training/__init__.py",
+    "../training/arguments.py",
+    "../training/checkpoint.py",
     "../training/data.py",
+    "../training/device.py",
+    "../training/files.py",
+    "../training/interrupt.py",
+    "../training/program.py",
+    "../training/results.py",
     "../training/shapes.py",
     "../requirements.txt",
 )
@@ -34,7 +43,7 @@ FILL_IN = "replace each ... below, then delete this line"
 # that are given.
 BLANKS = {
     "solution.py": {
-        "NN.initialize_weights": ("1.1", "create the weights and biases of all layers"),
+        "NN.initialize_weights": ("1.1", FILL_IN, ("np.sqrt", "np.random.uniform")),
         "NN.relu": ("1.2", "return max(x, 0), or its derivative"),
         "NN.sigmoid": ("1.2", "return the sigmoid of x, or its derivative"),
         "NN.tanh": ("1.2", "return tanh(x), or its derivative"),
@@ -65,7 +74,6 @@ BLANKS = {
             ),
             ("bias",),
         ),
-        "ResNet18.activation": ("3.2", "apply the activation that activation_str names"),
         "ResNet18._create_layer": ("3.2", "return two residual blocks"),
         "ResNet18.forward": ("3.2", "follow Figure 2 of the sheet"),
         "train_loop": ("3.3", "train for one epoch"),

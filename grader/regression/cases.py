@@ -306,6 +306,7 @@ def cnn_pools_after_the_activation(trial: Trial):
     """The CNN applies any activation that it is given, and pools the result."""
     for image, built in _cnns(trial, SMALL, nn.ELU(), Wave()).items():
         _probe(trial, built, (4, *image))
+    _test(trial, "CNN", "pooling_follows_the_activation")
 
 
 @case("1.3", 0.5, "solution.py", hint="consider training, and the initial weights.")
@@ -394,9 +395,7 @@ def loss_and_mae_are_means_over_the_batch(trial: Trial):
     for bias in (-1e4, 30.0, 1e4):
         trainer = _trainer(trial, bias=bias)
         _record_errors(trial, f"predictions near {bias:g}", trainer, *_batch(trial, 6))
-    _test(
-        trial, "Loss", "loss_and_mae_of_a_constant_prediction", "loss_and_mae_equal_those_of_torch"
-    )
+    _test(trial, "Loss", "loss_and_mae_of_three_predictions", "loss_and_mae_equal_those_of_torch")
 
 
 @case("1.4", 1, "solution.py", stand_ins=GIVEN, hint="which shapes may y have?")

@@ -15,12 +15,20 @@ POINTS = {"1.1": 1, "1.2": 5, "1.3": 6, "1.4": 4, "1.5": 6, "1.6": 3}
 # Other files that students receive, unchanged; README.md comes from this folder.
 HANDOUT = (
     "test.py",
+    "train.py",
     "solution.ipynb",
     "docs/assignment.md",
     "docs/devoir.md",
     "docs/networks.svg",
     "../training/__init__.py",
+    "../training/arguments.py",
+    "../training/checkpoint.py",
     "../training/data.py",
+    "../training/device.py",
+    "../training/files.py",
+    "../training/interrupt.py",
+    "../training/program.py",
+    "../training/results.py",
     "../training/shapes.py",
     "../requirements.txt",
 )

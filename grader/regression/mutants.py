@@ -291,7 +291,7 @@ BY_HAND = {
                 ),
                 "dropout": CONVOLUTION.replace(", activation]", ", activation, nn.Dropout2d(0.2)]"),
                 "grouped convolutions": CONVOLUTION.replace(
-                    "stride)", "stride, groups=math.gcd(channels_in, channels_out))"
+                    "stride)", "stride, groups=__import__('math').gcd(channels_in, channels_out))"
                 ),
                 "only the first convolution": CONVOLUTION
                 + "            channels = channels[:2]\n            break\n",
@@ -482,7 +482,7 @@ BY_HAND = {
                 "a smaller batch counts as a whole one": BY_BATCHES,
                 "the sum over batches": EVALUATE.replace(
                     "return loss, mae",
-                    "return loss * math.ceil(len(X) / self.batch_size), mae * math.ceil(len(X) / self.batch_size)",
+                    "return loss * -(-len(X) // self.batch_size), mae * -(-len(X) // self.batch_size)",
                 ),
                 "the images of the trainer, not its arguments": EVALUATE.replace(
                     "(X, y)", "(*self.test[0])"
