@@ -107,6 +107,7 @@ class Trial:
                 del sys.modules[name]
         self.importer = Importer(folder, left_out)
         self._settle()
+        self._initial = _global_settings()
 
     def __getattr__(self, name: str) -> ModuleType:
         if not (self._folder / f"{name}.py").exists():
@@ -129,6 +130,7 @@ class Trial:
         """Set all state that results may depend on."""
         torch.set_default_dtype(self._dtype)
         torch.set_grad_enabled(True)
+        torch.use_deterministic_algorithms(False)
         torch.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)
@@ -197,7 +199,10 @@ class Trial:
         for kind in {kind for part in module.modules() for kind in type(part).__mro__}:
             if kind.__module__.partition(".")[0] == "torchvision":
                 raise Wrong(f"{what} uses torchvision's {kind.__name__}; expected your own code")
-        names = [f"{name} {tuple(p.shape)}" for name, p in module.named_parameters()]
+        names = [
+            f"{name} {tuple(p.shape)}{'' if p.requires_grad else ', which is frozen'}"
+            for name, p in module.named_parameters()
+        ]
         self._add(what, np.array("\n".join(sorted(names))), kind="parameters")
 
     def record_drawn(self, what: str, weight: Any, distribution: str, std: float) -> None:
@@ -218,9 +223,16 @@ class Trial:
         The part is built with the same seed twice and with another one. Its matrices and kernels
         are expected to be random and to follow the seed; two instances share nothing.
         """
-        torch.use_deterministic_algorithms(True)  # torch.empty returns NaN, not old memory
-        built = self.record_seeds(what, build)
-        torch.use_deterministic_algorithms(False)
+
+        def build_filled() -> nn.Module:
+            torch.use_deterministic_algorithms(True)  # torch.empty returns NaN, not old memory
+            module = build()
+            torch.use_deterministic_algorithms(False)
+            return module
+
+        build()
+        self._record_settings(what)
+        built = self.record_seeds(what, build_filled)
         first, second, other = (dict(module.named_parameters()) for module in built)
         for name, parameter in first.items():
             if parameter.ndim > 1:
@@ -417,18 +429,17 @@ class Trial:
     def record_settings(self, file: str) -> None:
         """Record what importing a submitted file, such as "mlp", does to global settings."""
         getattr(self, file)
-        self.record_text(
-            f"The default dtype and grad mode after import {file}", self._settings[file]
-        )
+        self.record_text(f"The state of torch's settings after import {file}", self._settings[file])
 
     def _record_settings(self, what: str) -> None:
-        settings = self._describe_settings()
-        self.record_text(f"The default dtype and grad mode after {what}", settings)
+        self.record_text(f"The state of torch's settings after {what}", self._describe_settings())
 
     def _describe_settings(self) -> str:
-        """Return whether the global settings are still those of the trial."""
-        kept = torch.get_default_dtype() == self._dtype and torch.is_grad_enabled()
-        return "unchanged" if kept else "changed"
+        """Return which global settings are no longer those of the trial."""
+        changed = [
+            name for name, value in _global_settings().items() if value != self._initial[name]
+        ]
+        return f"changed ({', '.join(changed)})" if changed else "unchanged"
 
     def _sketch(self, gradient: Tensor) -> Tensor:
         """Return sums of the entries with random signs; an error in any entry shows."""
@@ -601,6 +612,18 @@ def _negate(part: Any) -> None:
     """Reverse the signs of all parameters of a module in place."""
     for parameter in part.parameters() if isinstance(part, nn.Module) else ():
         parameter.neg_()
+
+
+def _global_settings() -> dict[str, Any]:
+    """Return the settings of PyTorch that hold for a whole process, by name."""
+    return {
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "grad mode": torch.is_grad_enabled(),
+        "anomaly detection": torch.is_anomaly_enabled(),
+        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "matrix product precision": torch.get_float32_matmul_precision(),
+    }
 
 
 def _next_random_numbers() -> list[float]:

@@ -76,7 +76,8 @@ def linear_registers_weight_and_bias(trial: Trial):
 @case("1.1", 1, "mlp.py", public=True, forbidden=OWN_LINEAR)
 def linear_is_the_affine_map(trial: Trial):
     """Linear computes input @ weight.T + bias of inputs (..., in), with the correct gradients."""
-    for shape, width in (((5, 7), 4), ((5, 5), 5), ((1, 3), 9), ((2, 3, 6), 4), ((200, 6), 3)):
+    shapes = ((5, 7), (5, 5), (1, 3), (7,), (2, 3, 6), (2, 1, 3, 6), (200, 6))
+    for shape, width in zip(shapes, (4, 5, 9, 3, 4, 5, 3)):
         layer = _own_linear(trial, shape[-1], width)
         for mode in MODES:
             what = f"Linear({shape[-1]}, {width}) in {mode}, for an input of shape {shape}"
@@ -112,13 +113,15 @@ def hidden_layers_chain_the_sizes(trial: Trial):
 @case("1.2", 0.75, "mlp.py", stand_ins=("Linear",), hint="consider the initialisation of an MLP.")
 def new_mlp_is_glorot_normal(trial: Trial):
     """A new MLP has zero biases and weights from Glorot's normal distribution."""
-    model = trial.mlp.MLP(400, [120, 80], 60)
-    for name, parameter in model.named_parameters():
-        what = f"MLP(400, [120, 80], 60): the initial {name}"
-        if parameter.ndim == 2:
-            trial.record_drawn(what, parameter, "normal", math.sqrt(2 / sum(parameter.shape)))
-        else:
-            trial.record(what, parameter, tolerance=0)
+    for activation in ("relu", "tanh", "sigmoid"):
+        arguments = (400, [120, 80], 60, activation)
+        model = trial.mlp.MLP(*arguments)
+        for name, parameter in model.named_parameters():
+            what = f"{describe_call('MLP', *arguments)}: the initial {name}"
+            if parameter.ndim == 2:
+                trial.record_drawn(what, parameter, "normal", math.sqrt(2 / sum(parameter.shape)))
+            else:
+                trial.record(what, parameter, tolerance=0)
     for sizes in ((300, 100), (40, 500)):
         layer = _build(trial, "mlp.Linear", *sizes)
         model._initialize_linear_layer(layer)
@@ -174,10 +177,11 @@ def mlp_computes_its_logits(trial: Trial):
 @case("1.3", 0.5, "mlp.py", stand_ins=LAYERS, hint="consider other batches, images and classes.")
 def mlp_takes_any_batch(trial: Trial):
     """MLP flattens all dimensions after the batch dimension, for any batch size."""
-    for shape in ((1, 3, 4, 4), (3, 48), (2, 6, 8), (48, 3, 4, 4), (200, 48)):
-        model = _build(trial, "mlp.MLP", 48, [8, 6], 13)
+    shapes = ((1, 3, 4, 4), (3, 48), (2, 6, 8), (48, 3, 4, 4), (200, 48))
+    for shape, classes in zip(shapes, (13, 13, 1, 13, 13)):
+        model = _build(trial, "mlp.MLP", 48, [8, 6], classes)
         for mode in MODES:
-            what = f"MLP(48, [8, 6], 13) in {mode}, images of shape {shape}"
+            what = f"MLP(48, [8, 6], {classes}) in {mode}, images of shape {shape}"
             trial.probe(what, set_mode(model, mode), trial.draw(*shape))
     _check_device(trial, model, (2, 3, 4, 4), "MLP")
     trial.run_tests(
@@ -272,7 +276,7 @@ def resnet18_halves_the_resolution_three_times(trial: Trial):
 @case("2.2", 2.5, "resnet18.py", public=True, stand_ins=("BasicBlock",))
 def resnet18_computes_its_logits(trial: Trial):
     """ResNet18 returns the correct logits in evaluation, for several batch sizes."""
-    for classes, batches in ((10, (2, 1, 5)), (13, (3,))):
+    for classes, batches in ((10, (2, 1, 5)), (13, (3,)), (1, (2,))):
         model = _build(trial, "resnet18.ResNet18", classes).eval()
         for batch in batches:
             what = f"ResNet18({classes}) in evaluation, batch of {batch}"
@@ -311,7 +315,8 @@ def resnet18_trains_by_batch_statistics(trial: Trial):
 @case("3.1", 1, "mlpmixer.py", public=True)
 def patches_are_counted(trial: Trial):
     """PatchEmbed has the correct number of patches and a convolution of the correct shape."""
-    for arguments in ((32, 4), (8, 2, 3, 5), (8, 8, 2, 5), (6, 1, 3, 4)):
+    sizes = ((32, 4), (32, 8), (32, 16), (32, 32), (8, 2, 3, 5), (8, 8, 2, 5), (6, 1, 3, 4))
+    for arguments in sizes:
         layer = _build(trial, "mlpmixer.PatchEmbed", *arguments)
         what = describe_call("PatchEmbed", *arguments)
         for name in ("num_patches", "grid_size"):
@@ -324,7 +329,8 @@ def patches_are_counted(trial: Trial):
 @case("3.1", 2, "mlpmixer.py", public=True)
 def patches_are_embedded_one_by_one(trial: Trial):
     """PatchEmbed returns (B, N, D): the same linear map of each patch, row by row."""
-    calls = ((8, 4, 3, 5), (8, 2, 3, 5), (6, 1, 3, 4), (8, 8, 3, 5), (9, 3, 3, 9))
+    calls = [(size, patch, 3, 5) for size, patch in ((8, 4), (8, 2), (6, 1), (8, 8), (32, 8))]
+    calls += [(9, 3, 3, 9), (32, 16, 3, 4)]
     for what, layer, (size, *_) in _build_all(trial, "mlpmixer.PatchEmbed", *calls):
         for batch in (1, 2):
             trial.call(f"{what}, batch of {batch}", layer, trial.draw(batch, 3, size, size))
@@ -513,6 +519,7 @@ def mixer_computes_its_logits(trial: Trial):
         (3, 8, 2, 6, 1),
         (5, 6, 1, 8, 3),
         (13, 8, 8, 6, 4),
+        (1, 32, 16, 6, 1),
         (10, 32, 4, 32, 2),
     )
     calls = [(*arguments, 0.0, name) for arguments in sizes for name in ("gelu", "relu")]
