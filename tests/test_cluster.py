@@ -108,6 +108,7 @@ def test_a_class_is_graded_in_jobs_as_it_is_without(slurm, expected, tmp_path):
     command = [sys.executable, "-W", "ignore", "-m", "grader", "grade", "cifar10"]
     command += [*sorted((tmp_path / "class").iterdir()), "--expected", expected, "--csv"]
     path, jobs = tmp_path / "jobs.csv", ["--cluster", "slurm", "--jobs", "2", "--time", "10"]
+    jobs += ["--feedback", tmp_path / "pages"]
     options = {"cwd": ROOT, "env": slurm, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, path, *jobs], **options) as first:
         while not path.exists():
@@ -120,4 +121,5 @@ def test_a_class_is_graded_in_jobs_as_it_is_without(slurm, expected, tmp_path):
     whole = tmp_path / "whole.csv"
     subprocess.run([*command, whole], **options)
     assert rows_of(path) == rows_of(whole)
-    assert sorted(os.listdir(tmp_path)) == ["class", "jobs.csv", "whole.csv"]
+    assert sorted(os.listdir(tmp_path)) == ["class", "jobs.csv", "pages", "whole.csv"]
+    assert len(list((tmp_path / "pages" / "students").glob("*.html"))) == len(rows_of(whole))
