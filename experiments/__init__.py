@@ -18,6 +18,7 @@ A file in ``questions/`` defines one experiment and names it:
 - ``suggest(trial)``, if the best settings are searched for first (``search.py``).
 
 ``plan.py`` gives each run a folder, ``execute.py`` a process; ``classify.py`` or ``regress.py``
-trains it, and ``groups.py`` reads its results. The folder of a run is named after its differences
-from the defaults, so experiments that need the same run share it.
+trains it, ``groups.py`` reads its results, and ``measure.py`` examines its network. The folder of a
+run is named after its differences from the defaults, so experiments that need the same run share
+it.
 """

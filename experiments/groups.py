@@ -113,10 +113,10 @@ class Group:
         """Return the seconds per epoch: the median of each run, as the first epoch is slower."""
         return Spread(tuple(float(np.median(r[key])) for r in self.results if r[key]))
 
-    def lead(self, other: "Group", key: str = "valid_accs") -> Spread:
-        """Return the paired differences of an entry in the best epoch, for the common seeds."""
+    def lead(self, other: "Group") -> Spread:
+        """Return the paired differences of the best validation accuracies, for the common seeds."""
         mine, theirs = (
-            {run.changes["seed"]: value for run, value in zip(g.runs, g.best(key).values)}
+            {run.changes["seed"]: value for run, value in zip(g.runs, g.best("valid_accs").values)}
             for g in (self, other)
         )
         return Spread(tuple(mine[seed] - theirs[seed] for seed in mine if seed in theirs))

@@ -55,9 +55,9 @@ class Page:
         """Add an existing picture, by its path relative to the folder of the report."""
         self._blocks.append(("picture", path, caption))
 
-    def curves(self, groups: Groups, legend: str | None = None, what: str = "curves") -> None:
-        """Add the curves of accuracy and loss, as the figure ``what``."""
-        self.add_figure(figures.draw_curves(groups, self.title, legend), what, CURVES_CAPTION)
+    def curves(self, groups: Groups, legend: str | None = None) -> None:
+        """Add the curves of accuracy and loss."""
+        self.add_figure(figures.draw_curves(groups, self.title, legend), "curves", CURVES_CAPTION)
 
     def apply_to_image(self, groups: Groups, kernels: Tensor, caption: str) -> None:
         """Add what kernels (N, 3 or 1, h, w) make of the reader's image, if there is one."""
@@ -151,8 +151,8 @@ class Page:
             text = "In the best epoch, training accuracy does not exceed validation accuracy."
         self.say(
             f"{text} Training accuracy is measured on augmented images while the weights change, "
-            "so that it is lower than on unchanged images at the end. Validation and test accuracy "
-            f"differ by at most {100 * _test_gap(furthest):.1f} points ({furthest.label})."
+            "so that it is usually lower than on unchanged images at the end. Validation and test "
+            f"accuracy differ by at most {100 * _test_gap(furthest):.1f} points ({furthest.label})."
         )
 
     def markdown(self) -> str:
@@ -214,7 +214,7 @@ def _describe_lead(best: Group, second: Group) -> str:
 def in_points(difference: Spread) -> str:
     """Return a difference of accuracies in points, with its confidence interval if there is one."""
     low, high = (100 * end for end in difference.interval)
-    text = f"{100 * difference.mean:+.1f} points"
+    text = f"{100 * difference.mean:+.1f} points" if difference.values else "unknown"
     if len(difference.values) < 2:
         return text
     return (

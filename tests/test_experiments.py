@@ -745,7 +745,8 @@ def test_the_lead_is_that_of_paired_seeds():
 def test_one_seed_says_nothing_of_chance():
     text = text_of("say_best", groups_of({"a": {42: 0.6}, "b": {42: 0.5}, "c": {42: 0.4}}))
     assert "the lowest is 40.0%, with c. One seed does not show how much" in text
-    assert "the 5,000 validation images alone has a standard error of 0.7 points." in text
+    # sqrt(0.6 * 0.4 / 5,000)
+    assert "with 5,000 validation images, the standard error of each accuracy is 0.7" in text
 
 
 def test_equal_accuracies_share_a_place():

@@ -94,8 +94,8 @@ def report(page, groups):
     say_uses(page, compared)
     page.say(
         "The MLP learns what to do with a pixel from this pixel alone. The mixer applies the same "
-        "embedding and the same channel-mixing MLP to every patch, and the same token-mixing MLP "
-        "to every channel: each weight learns from the whole image."
+        "embedding and the same channel-mixing MLP to every patch, which learn from all positions; "
+        "only the token mixing is bound to positions, and it is shared by all channels."
     )
 
 

@@ -33,7 +33,7 @@ def report(page, groups):
     data = load_data(groups.settings.data, groups.settings.data_dir)
     seen = data.train.first(min(len(data.val), groups.first["data"]["train_images"]))
     train = {
-        group.label: Spread(tuple(accuracy(load_model(run), seen) for run in group.runs))
+        group.label: {run.changes["seed"]: accuracy(load_model(run), seen) for run in group.runs}
         for group in groups.ranked()
     }
     panels = []
@@ -43,7 +43,7 @@ def report(page, groups):
             continue
         widths = [int(group.label.split(", ")[index]) for group in varied]
         curves = {
-            "training": [train[group.label] for group in varied],
+            "training": [_spread(train[group.label]) for group in varied],
             "validation": [group.best("valid_accs") for group in varied],
         }
         panels.append((f"width of {name} mixing", widths, curves))
@@ -60,7 +60,7 @@ def report(page, groups):
             (
                 group.label,
                 f"{group.results[0]['parameters']:,}",
-                f"{train[group.label]:.1%}",
+                f"{_spread(train[group.label]):.1%}",
                 f"{group.best('valid_accs'):.1%}",
                 f"{_gap(group, train):.1f}",
                 f"{group.value('test_acc'):.1%}",
@@ -77,25 +77,23 @@ def report(page, groups):
 def _say_capacity(name, widths, groups, train):
     """Return what the widest network has over the narrowest, and what that says of its capacity."""
     narrow, wide = groups[0], groups[-1]
-    gained, fitted = (
-        wide.lead(narrow),
-        Spread(tuple(b - a for a, b in zip(train[narrow.label].values, train[wide.label].values))),
-    )
+    gained, (before, after) = wide.lead(narrow), (train[g.label] for g in (narrow, wide))
+    fitted = Spread(tuple(after[seed] - before[seed] for seed in after if seed in before))
     parameters = [group.results[0]["parameters"] for group in (narrow, wide)]
     low, high = gained.interval
     if len(gained.values) < 2:
         verdict = "With one seed, this is not enough to tell underfitting from overfitting."
     elif low > 0:
         verdict = "Validation accuracy still rises with the width: the narrow network underfits."
-    elif high < 0:
-        verdict = "Validation accuracy falls: the wide network overfits."
     elif fitted.interval[0] > 0:
         verdict = (
-            "Only training accuracy rises: what the wide network learns in addition does not "
-            "generalise."
+            "Training accuracy rises, validation accuracy does not, or by no more than chance "
+            "explains: with its capacity, the wide network overfits."
         )
+    elif high < 0:
+        verdict = "Validation accuracy falls, but not because the wide network fits better."
     else:
-        verdict = "Neither changes by more than chance: this width does not limit the network."
+        verdict = "Chance between the seeds explains both; they show no effect of this width."
     return (
         f"From a {name}-mixing width of {widths[0]} to {widths[-1]}, the parameters go from "
         f"{parameters[0]:,} to {parameters[1]:,}, training accuracy changes by "
@@ -106,4 +104,8 @@ def _say_capacity(name, widths, groups, train):
 def _gap(group, train):
     """Return training minus validation accuracy in points, for each seed."""
     valid = group.best("valid_accs").values
-    return Spread(tuple(100 * (t - v) for t, v in zip(train[group.label].values, valid)))
+    return Spread(tuple(100 * (t - v) for t, v in zip(train[group.label].values(), valid)))
+
+
+def _spread(by_seed):
+    return Spread(tuple(by_seed.values()))

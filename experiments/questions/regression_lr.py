@@ -54,8 +54,8 @@ def show_effect(page, groups):
             for group in members
         ],
         "Norm of the change of all weights during training relative to their norm before it; test "
-        "MAE before and after training; and by how much the test MAE changes from one epoch to the "
-        "next, mean of the absolute changes in the second half of training.",
+        "MAE before and after training; fluctuation: standard deviation of its changes from one "
+        "epoch to the next in the second half of training.",
     )
     large, middle, small = members[0], members[len(members) // 2], members[-1]
     lr = small.runs[0].changes["lr"]
@@ -70,8 +70,8 @@ def show_effect(page, groups):
     )
     page.say(
         f"Very large: with {large.label}, the weights moved by {found[large.label][0]:.2g} times "
-        "their norm. From one epoch to the next, the test MAE changes by "
-        f"{found[large.label][2]:.3f} on average, with {middle.label} by "
+        "their norm. Late in training, the changes of the test MAE from one epoch to the next have "
+        f"a standard deviation of {found[large.label][2]:.3f}, with {middle.label} of "
         f"{found[middle.label][2]:.3f}."
     )
 
@@ -80,6 +80,8 @@ def _effects(group, data):
     """Return how far the weights went, the MAE before training, and the fluctuation of the MAE."""
     pairs = [load_networks(run, data) for run in group.runs]
     curves = group.curves("test_mae")
-    late = np.abs(np.diff(curves[:, curves.shape[1] // 2 - 1 :], axis=1)).mean(axis=1)
+    half = max(0, curves.shape[1] // 2 - 1)
+    changes = np.diff(curves[:, half:], axis=1)
+    late = changes.std(axis=1) if changes.size else np.zeros(len(curves))
     before = [mae_of(first, data.test.images, data.test.labels) for first, _ in pairs]
     return Spread(tuple(moved(*pair) for pair in pairs)), Spread(tuple(before)), Spread(tuple(late))
