@@ -183,7 +183,7 @@ def assert_entries(found, names, what):
         fail(f"{what} is a {type(found).__name__}; expected a dictionary")
     missing = [name for name in names if name not in found]
     if missing:
-        fail(f"{what} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}")
+        fail(f"{what}: no {', '.join(missing)}; it has {', '.join(found) or 'nothing'}")
 
 
 def gap_to_uniform(weights, low, high):
@@ -598,7 +598,7 @@ class TestUpdate(Problem):
         model = network(lr=0.1)
         before = {name: weight.copy() for name, weight in model.weights.items()}
         grads = {f"d{name}": array(f"d{name}", *weight.shape) for name, weight in before.items()}
-        model.update(grads)
+        model.update({name: gradient.copy() for name, gradient in grads.items()})
         for name, weight in before.items():
             gradient = grads[f"d{name}"]
             mistakes = {
