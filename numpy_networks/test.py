@@ -792,7 +792,8 @@ class TestResidualBlock(Problem):
         block, inputs = filled(solution.ResidualBlock(4, 4)), sample(2, 4, 6, 6)
         constant(block.bn2, -0.5)
         mistakes = {
-            "the activation precedes the sum": inputs,
+            "the activation precedes the sum, and none follows it": inputs,
+            "an activation precedes the sum, too": F.relu(inputs),
             "it lacks the last activation": inputs - 0.5,
             "it lacks the residual connection": 0 * inputs,
         }
@@ -806,7 +807,10 @@ class TestResidualBlock(Problem):
         before = block(inputs)
         block.conv2.weight.data.neg_()
         if not is_close(block(inputs).detach(), before.detach()):
-            fail("ResidualBlock: no activation between bn1 and conv2; expected one")
+            fail(
+                "ResidualBlock: conv2 does not receive activation(bn1(conv1(x))): is bn1 missing, "
+                "or the activation after it?"
+            )
 
     def test_initialization_reaches_both_convolutions(self):
         """conv1 and conv2 have the standard deviation of the three initialisations."""
@@ -895,25 +899,37 @@ def small_loader(number=20, batch_size=5):
     return DataLoader(TensorDataset(images, torch.arange(number) % 3), batch_size)
 
 
+def after_an_epoch(model, zero=True):
+    """Return the parameters and statistics of a small model after an epoch of SGD."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for images, labels in small_loader():
+        if zero:
+            optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    return model.state_dict()
+
+
 class TestLoops(Problem):
     """Problem 3.3"""
 
     def test_train_loop_takes_one_step_per_batch(self):
         """The weights after an epoch equal those of an explicit loop, in training mode."""
-        model, twin = small_model().eval(), small_model().train()
-        optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
-        for images, labels in small_loader():
-            optimizer.zero_grad()
-            F.cross_entropy(twin(images), labels).backward()
-            optimizer.step()
+        model, start = small_model().eval(), small_model().state_dict()
         self.train(model, small_loader())
-        before = small_model().state_dict()
+        right = after_an_epoch(small_model().train())
+        mistakes = {
+            "it is as before: is a step taken, after backward()?": start,
+            "the model is in evaluation mode; expected model.train()": after_an_epoch(
+                small_model().eval()
+            ),
+            "gradients add up over batches: call zero_grad before backward": after_an_epoch(
+                small_model().train(), zero=False
+            ),
+        }
         for name, tensor in model.state_dict().items():
-            mistakes = {
-                "it is as before: is the model in training mode, and a step taken?": (before[name])
-            }
-            what = f"After train_loop: {name}"
-            assert_close(tensor, twin.state_dict()[name].detach(), what, mistakes=mistakes)
+            wrong = {words: state[name] for words, state in mistakes.items()}
+            assert_close(tensor, right[name], f"After train_loop: {name}", mistakes=wrong)
 
     def test_train_loop_returns_means_over_batches_of_equal_size(self):
         """train_loop returns (accuracy, loss), measured before each step."""
@@ -953,6 +969,14 @@ class TestLoops(Problem):
         with torch.no_grad():
             batches = [measure(twin(images), labels) for images, labels in loader]
         found = solution.valid_loop(1, model, loader, nn.CrossEntropyLoss())
+        with torch.no_grad():
+            other = [measure(small_model().train()(images), labels) for images, labels in loader]
+        try:
+            self.compare(found, other, "valid")
+        except AssertionError:
+            pass
+        else:
+            fail("valid_loop measures in training mode; expected model.eval()")
         self.compare(found, batches, "valid")
 
     def compare(self, found, batches, name):
