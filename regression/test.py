@@ -165,8 +165,7 @@ def assert_same_as_torch(network, twin, images, what, wrong=None):
         for layer, right in zip(layers, theirs):
             if layer is not right:
                 layer.load_state_dict(right.state_dict())
-        with torch.no_grad():
-            mistakes[words] = other(images)
+        mistakes[words] = other(images).detach()
     assert_close(output, expected, f"{what}: the prediction", mistakes=mistakes)
     weights = pattern("weights", expected.shape)
     for each in (output, expected):
@@ -477,10 +476,10 @@ class TestTrainingStep(Problem):
             for twin, adam in twins:
                 if twin is not summed:
                     adam.zero_grad()
-                loss = F.mse_loss(twin(images).flatten(), labels.float())
+                total = F.mse_loss(twin(images).flatten(), labels.float())
                 if twin is both:
-                    loss = loss + F.l1_loss(twin(images).flatten(), labels.float())
-                loss.backward()
+                    total = total + F.l1_loss(twin(images).flatten(), labels.float())
+                total.backward()
                 adam.step()
             parameters = (network.parameters() for network in (before, right, summed, both))
             for parameter, *others in zip(trainer.network.parameters(), *parameters):
