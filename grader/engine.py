@@ -221,12 +221,16 @@ class _Grading:
             self.imports[case.file] = self._try_import(case.file)
         if self.imports[case.file]:
             return Verdict(message=self.imports[case.file])
-        verdict = self._run(case, {})
-        # What goes wrong with stand-ins is not reported: it may hold a part of the solution.
+        verdict, _ = self._run(case, {})
         if verdict.message != "" and not verdict.staff and case.stand_ins:
             with suppress(Killed):
-                if self._run(case, self._read_stand_ins(case)).passed:
+                other, compared = self._run(case, self._read_stand_ins(case))
+                if other.passed:
                     return Verdict(True, "")
+                # The place only: what the code says or computes may hold a part of the solution.
+                if compared and not verdict.message.startswith(other.message):
+                    parts = ", ".join(case.stand_ins)
+                    verdict.message = f"{other.message}: wrong even with a correct {parts}"
         return verdict
 
     def _try_import(self, file: str) -> str:
@@ -260,8 +264,11 @@ class _Grading:
             for part in case.stand_ins
         }
 
-    def _run(self, case: Case, stand_ins: dict[str, bytes]) -> Verdict:
-        """Run and judge a case."""
+    def _run(self, case: Case, stand_ins: dict[str, bytes]) -> tuple[Verdict, bool]:
+        """Run and judge a case; return the verdict, and whether it comes from the judge.
+
+        With stand-ins, the judge's message is only the place of the first difference.
+        """
         remaining = max(self.end - time.monotonic(), 0)
         limits = replace(CASE_LIMITS, wall=min(CASE_LIMITS.wall, remaining))
         outcome = self.server.run(
@@ -274,21 +281,22 @@ class _Grading:
         )
         if outcome.result is None:
             if limits.wall < CASE_LIMITS.wall and time.monotonic() >= self.end:
-                return Verdict()
-            return Verdict(message=_how_it_ended(outcome, limits))
+                return Verdict(), False
+            return Verdict(message=_how_it_ended(outcome, limits)), False
         record = outcome.result[1:]
         if outcome.result[:1] != b"R":
             # Student code may have sent this; an empty message would pass.
             message = _clean(record).strip() or "the code ended without a result"
-            return Verdict(message=message)
+            return Verdict(message=message), False
         message, _ = self.server.request(
             "judge",
             sandbox.Limits().wall,
             case=case.name,
             record=record,
             expected=self.expected,
+            brief=bool(stand_ins),
         )
-        return Verdict(not message, _clean(message.encode(errors="replace")))
+        return Verdict(not message, _clean(message.encode(errors="replace"))), True
 
 
 def _how_it_ended(outcome: sandbox.Outcome, limits: sandbox.Limits) -> str:

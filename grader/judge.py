@@ -27,10 +27,10 @@ def read_record(content: bytes) -> Record:
         return [(what, meta, archive[str(i)]) for i, (what, meta) in enumerate(index)]
 
 
-def compare(found: Record, expected: Record) -> str:
-    """Return the first difference in one sentence, "" if there is none.
+def compare(found: Record, expected: Record, brief: bool = False) -> str:
+    """Return the first difference in one sentence, or only its place; "" if there is none.
 
-    The expected record alone decides how to compare.
+    The expected record alone decides how to compare, and holds all that a brief answer says.
     """
     # By name, not by position: modules may register their parts in any order.
     arrays: dict[str, list[np.ndarray]] = {}
@@ -38,16 +38,17 @@ def compare(found: Record, expected: Record) -> str:
         arrays.setdefault(what, []).append(array)
     for what, meta, wanted in expected:
         if not arrays.get(what):
-            return f"{what}: nothing was computed"
+            return what if brief else f"{what}: nothing was computed"
         difference = _COMPARE[meta["kind"]](what, arrays[what].pop(), wanted, meta)
         if difference:
-            return difference
+            return what if brief else difference
     return ""
 
 
 def _close(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any]) -> str:
     if found.shape != wanted.shape:
-        return f"{what} has shape {found.shape}; expected {wanted.shape}"
+        text = f"{what} has shape {found.shape}; expected {wanted.shape}"
+        return text + "; it is transposed" * _is_near(found, wanted.T, meta["tolerance"])
     if found.dtype.kind != "f":
         return f"{what} has numbers of type {found.dtype}; expected float32"
     if wanted.size == 0:
@@ -63,6 +64,8 @@ def _close(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any
     place = np.unravel_index(int(np.argmax(gap > limit)), gap.shape)
     where = f" at index {tuple(int(i) for i in place)}" if place else ""
     text = f"{what} is {found[place]:.6g}{where}; expected {wanted[place]:.6g}"
+    if words := _recognise(found, wanted, meta["tolerance"]):
+        return f"{text}. {words}"
     if gap.size > 1:
         text += f". {np.count_nonzero(gap > limit)} of {gap.size} entries differ"
         if (np.abs(np.sort(found, axis=None) - np.sort(wanted, axis=None)) <= limit).all():
@@ -72,6 +75,32 @@ def _close(what: str, found: np.ndarray, wanted: np.ndarray, meta: dict[str, Any
         else:
             text += f"; {np.count_nonzero(~np.isfinite(found))} of yours are NaN or infinite"
     return text
+
+
+def _recognise(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> str:
+    """Return in words what turns all of the expected numbers into those found, "" if unknown."""
+    if wanted.size < 2 or not np.isfinite(found).all():
+        return ""
+    wanted = wanted.astype(np.float64)
+    if wanted.ndim == 2 and _is_near(found, wanted.T, tolerance):
+        return "It is the transpose of what is expected"
+    with np.errstate(over="ignore", invalid="ignore"):
+        exponentials = np.exp(wanted - wanted.max(axis=-1, keepdims=True))
+        factor = float((found * wanted).sum() / max(float((wanted**2).sum()), 1e-300))
+    if _is_near(found, exponentials / exponentials.sum(axis=-1, keepdims=True), tolerance):
+        return "It is the softmax of what is expected"
+    if abs(factor) > tolerance and _is_near(found, factor * wanted, tolerance):
+        return f"All numbers are {factor:.4g} times the expected ones"
+    return ""
+
+
+def _is_near(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> bool:
+    """Return whether two arrays have the same shape and nearly the same numbers."""
+    if found.shape != wanted.shape or wanted.size == 0 or found.dtype.kind != "f":
+        return False
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = np.abs(found.astype(np.float64) - wanted).max()
+    return bool(gap <= max(tolerance, 1e-6) * np.abs(wanted).max())
 
 
 def _range(numbers: np.ndarray) -> str:

@@ -329,6 +329,7 @@ def _judge(
     case: str,
     record: bytes,
     expected: Path,
+    brief: bool,
 ) -> tuple[str, bytes]:
     """Compare a record with the expected one.
 
@@ -339,6 +340,7 @@ def _judge(
         case: its name.
         record: of the submission.
         expected: folder of the expected records.
+        brief: return only where they differ.
 
     Returns:
         A message, "" if the case passed.
@@ -350,9 +352,9 @@ def _judge(
     if not wanted:
         raise ValueError("the expected record is empty")
     try:
-        return judge.compare(judge.read_record(record), wanted), b""
+        return judge.compare(judge.read_record(record), wanted, brief), b""
     except Exception as fault:  # forged bytes may raise anything
-        return f"the code damaged the grader's record: {fault}", b""
+        return "the record" if brief else f"the code damaged the grader's record: {fault}", b""
 
 
 def _find(assignment: Assignment, name: str) -> Case:

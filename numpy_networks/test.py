@@ -183,7 +183,7 @@ def assert_entries(found, names, what):
         fail(f"{what} is a {type(found).__name__}; expected a dictionary")
     missing = [name for name in names if name not in found]
     if missing:
-        fail(f"{what} lacks {', '.join(missing)}; it has {', '.join(found) or 'nothing'}")
+        fail(f"{what}: no {', '.join(missing)}; it has {', '.join(found) or 'nothing'}")
 
 
 def gap_to_uniform(weights, low, high):
@@ -366,7 +366,7 @@ class TestActivations(Problem):
         assert_close(given, x, f"x after {name}(x), which must not change it", 0)
         mistakes = {
             f"it is {name}(x); expected its derivative": value,
-            f"it is the formula for the derivative at {name}(x), of x itself": {
+            f"it uses x where the formula needs {name}(x)": {
                 "sigmoid": x * (1 - x),
                 "tanh": 1 - x**2,
             }.get(name, slope),
@@ -391,17 +391,19 @@ class TestActivations(Problem):
         for scale in (1, 1000):
             x = scale * array("x", 4, 6)
             what = f"softmax(x) for x of ±{scale}"
-            mistakes = {
-                "it normalises the columns; expected the last axis, the rows": softmax(x, 0),
-                "it normalises all numbers together; expected each row": softmax(x, None),
-            }
-            if scale == 1:
-                mistakes["it does not divide by the sum"] = np.exp(x)
             with np.errstate(all="ignore"):
                 found = network().softmax(x.copy())
             if not np.isfinite(np.asarray(found, dtype=float)).all():
                 fail(f"{what} is not finite: subtract the maximum of each row before exp")
-            assert_close(found, softmax(x, -1), what, mistakes=mistakes)
+            if np.shape(found) == x.shape and not is_close(found.sum(axis=1), np.ones(4)):
+                for total, words in (
+                    (found.sum(axis=0), "columns sum to 1; expected the rows: axis=-1"),
+                    (found.sum(), "numbers sum to 1 all together; expected each row: axis=-1"),
+                    (1 + 0 * x, "rows do not sum to 1: is it divided by their sums, axis=-1?"),
+                ):
+                    if is_close(total, np.ones(np.shape(total))):
+                        fail(f"{what}: its {words}")
+            assert_close(found, softmax(x, -1), what)
         assert_numpy_only("NN.softmax")
 
 
@@ -598,7 +600,7 @@ class TestUpdate(Problem):
         model = network(lr=0.1)
         before = {name: weight.copy() for name, weight in model.weights.items()}
         grads = {f"d{name}": array(f"d{name}", *weight.shape) for name, weight in before.items()}
-        model.update(grads)
+        model.update({name: gradient.copy() for name, gradient in grads.items()})
         for name, weight in before.items():
             gradient = grads[f"d{name}"]
             mistakes = {
@@ -608,7 +610,8 @@ class TestUpdate(Problem):
                 ),
                 "the learning rate is missing": weight - gradient,
                 "the learning rate is 0.01; expected self.lr": weight - 0.01 * gradient,
-                "it is the step itself; expected the weight minus the step": 0.1 * gradient,
+                "it is the step itself; expected the weight minus the step": -0.1 * gradient,
+                "the learning rate divides the gradient": weight - gradient / 0.1,
             }
             what = f"After update, {name}"
             assert_close(model.weights[name], weight - 0.1 * gradient, what, 1e-6, mistakes)
@@ -789,7 +792,8 @@ class TestResidualBlock(Problem):
         block, inputs = filled(solution.ResidualBlock(4, 4)), sample(2, 4, 6, 6)
         constant(block.bn2, -0.5)
         mistakes = {
-            "the activation precedes the sum": inputs,
+            "the activation precedes the sum, and none follows it": inputs,
+            "an activation precedes the sum, too": F.relu(inputs),
             "it lacks the last activation": inputs - 0.5,
             "it lacks the residual connection": 0 * inputs,
         }
@@ -803,7 +807,10 @@ class TestResidualBlock(Problem):
         before = block(inputs)
         block.conv2.weight.data.neg_()
         if not is_close(block(inputs).detach(), before.detach()):
-            fail("ResidualBlock: no activation between bn1 and conv2; expected one")
+            fail(
+                "ResidualBlock: conv2 does not receive activation(bn1(conv1(x))): is bn1 missing, "
+                "or the activation after it?"
+            )
 
     def test_initialization_reaches_both_convolutions(self):
         """conv1 and conv2 have the standard deviation of the three initialisations."""
@@ -892,25 +899,37 @@ def small_loader(number=20, batch_size=5):
     return DataLoader(TensorDataset(images, torch.arange(number) % 3), batch_size)
 
 
+def after_an_epoch(model, zero=True):
+    """Return the parameters and statistics of a small model after an epoch of SGD."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for images, labels in small_loader():
+        if zero:
+            optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    return model.state_dict()
+
+
 class TestLoops(Problem):
     """Problem 3.3"""
 
     def test_train_loop_takes_one_step_per_batch(self):
         """The weights after an epoch equal those of an explicit loop, in training mode."""
-        model, twin = small_model().eval(), small_model().train()
-        optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
-        for images, labels in small_loader():
-            optimizer.zero_grad()
-            F.cross_entropy(twin(images), labels).backward()
-            optimizer.step()
+        model, start = small_model().eval(), small_model().state_dict()
         self.train(model, small_loader())
-        before = small_model().state_dict()
+        right = after_an_epoch(small_model().train())
+        mistakes = {
+            "it is as before: is a step taken, after backward()?": start,
+            "the model is in evaluation mode; expected model.train()": after_an_epoch(
+                small_model().eval()
+            ),
+            "gradients add up over batches: call zero_grad before backward": after_an_epoch(
+                small_model().train(), zero=False
+            ),
+        }
         for name, tensor in model.state_dict().items():
-            mistakes = {
-                "it is as before: is the model in training mode, and a step taken?": (before[name])
-            }
-            what = f"After train_loop: {name}"
-            assert_close(tensor, twin.state_dict()[name].detach(), what, mistakes=mistakes)
+            wrong = {words: state[name] for words, state in mistakes.items()}
+            assert_close(tensor, right[name], f"After train_loop: {name}", mistakes=wrong)
 
     def test_train_loop_returns_means_over_batches_of_equal_size(self):
         """train_loop returns (accuracy, loss), measured before each step."""
@@ -950,6 +969,14 @@ class TestLoops(Problem):
         with torch.no_grad():
             batches = [measure(twin(images), labels) for images, labels in loader]
         found = solution.valid_loop(1, model, loader, nn.CrossEntropyLoss())
+        with torch.no_grad():
+            other = [measure(small_model().train()(images), labels) for images, labels in loader]
+        try:
+            self.compare(found, other, "valid")
+        except AssertionError:
+            pass
+        else:
+            fail("valid_loop measures in training mode; expected model.eval()")
         self.compare(found, batches, "valid")
 
     def compare(self, found, batches, name):

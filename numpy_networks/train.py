@@ -37,6 +37,10 @@ from figures import draw_curves, draw_feature_maps, draw_filters
 from solution import Images, ResNet18, make_loaders, train_loop, valid_loop
 
 LOGDIR = "exps/numpy_networks"
+FIGURES = (
+    "curves.png", "filters_first.png", "filters_last.png", "features_first.png",
+    "features_last.png",
+)  # fmt: skip
 
 
 def make_parser(is_resnet18: bool = True) -> Parser:
@@ -96,23 +100,17 @@ def main(
         return training
 
     def draw(training: Training) -> list[Path]:
-        paths = {
-            figure: args.logdir / f"{figure}.png"
-            for figure in ("curves", *(FIGURES if build is None else ()))
-        }
-        draw_curves(training.history, paths["curves"], f"{name} on {trained_on}")
-        if build is None:
-            network, image = training.network, training.kept["vis_image"]
-            first, last, *features = (paths[figure] for figure in FIGURES)
-            draw_filters(network, first, last, trained_on)
-            draw_feature_maps(network, image, *features, trained_on)
+        curves, *filters_and_maps = (args.logdir / figure for figure in FIGURES)
+        draw_curves(training.history, curves, f"{name} on {trained_on}")
         print(describe(training.history))
-        return list(paths.values())
+        if build is not None:
+            return [curves]
+        first, last, *maps = filters_and_maps
+        draw_filters(training.network, first, last, trained_on)
+        draw_feature_maps(training.network, training.kept["vis_image"], *maps, trained_on)
+        return [curves, first, last, *maps]
 
     return run(setup, draw)
-
-
-FIGURES = ("filters_first", "filters_last", "features_first", "features_last")
 
 
 def load_images(source: str, data_dir: str, subset: int | None) -> tuple[DataLoader, DataLoader]:

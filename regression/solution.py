@@ -278,6 +278,9 @@ class Trainer:
         return float(loss_sum) / number, float(mae_sum) / number  # the only wait for the GPU
 
 
+# -------------------------------------------------------------------------------------------- data
+
+
 class Images(Dataset):
     """A data set in memory that returns whole batches at once.
 

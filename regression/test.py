@@ -114,7 +114,13 @@ def layers_of(network, images):
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d)):
             layer.register_forward_hook(lambda layer, *_: called.append(layer))
-    network(images)
+    try:
+        network(images)
+    except RuntimeError as error:
+        fail(
+            f"The network fails for images of shape {tuple(images.shape)}: {error}. Does it "
+            "flatten them, and does each nn.Linear have as many inputs as numbers reach it?"
+        )
     return called
 
 
@@ -157,8 +163,9 @@ def assert_same_as_torch(network, twin, images, what, wrong=None):
     for words, other in (wrong or {}).items():
         layers = [layer for layer in other if isinstance(layer, (nn.Linear, nn.Conv2d))]
         for layer, right in zip(layers, theirs):
-            layer.load_state_dict(right.state_dict())
-        mistakes[words] = other(images)
+            if layer is not right:
+                layer.load_state_dict(right.state_dict())
+        mistakes[words] = other(images).detach()
     assert_close(output, expected, f"{what}: the prediction", mistakes=mistakes)
     weights = pattern("weights", expected.shape)
     for each in (output, expected):
@@ -265,6 +272,17 @@ class TestActivation(Problem):
             assert_close(outputs, expected()(inputs), f'The function for "{name}"')
 
 
+def altered(*dense):
+    """Yield fully-connected layers with a known mistake, after the words for it."""
+    linear = [layer for layer in dense if isinstance(layer, nn.Linear)]
+    relu = [layer if layer in linear else nn.ReLU() for layer in dense]
+    yield "it has no activation between its nn.Linear", linear
+    yield "an activation follows the last nn.Linear; expected none", (*dense, dense[1])
+    yield "its activation is always ReLU; expected the argument", relu
+    yield "no activation precedes the last nn.Linear", (*dense[:-2], dense[-1])
+    yield "an activation precedes the first nn.Linear; expected none", (dense[1], *dense)
+
+
 class TestMLP(Problem):
     """Problem 1.2"""
 
@@ -297,8 +315,9 @@ class TestMLP(Problem):
             act = activation()
             twin = (nn.Linear(48, 8), act, nn.Linear(8, 6), act, nn.Linear(6, 1))
             network, what = self.build(48, (8, 6), activation()), f"The MLP with {name}"
+            wrong = {words: nn.Sequential(nn.Flatten(), *chain) for words, chain in altered(*twin)}
             twin = nn.Sequential(nn.Flatten(), *twin)
-            assert_same_as_torch(network, twin, sample(5, 3, 4, 4), what)
+            assert_same_as_torch(network, twin, sample(5, 3, 4, 4), what, wrong)
 
     def test_predictions_are_not_activated(self):
         """No activation follows the last layer of the MLP."""
@@ -339,10 +358,13 @@ class TestCNN(Problem):
             act = activation()
             first = nn.Conv2d(3, 4, 3), act, nn.MaxPool2d(2)
             second = nn.Conv2d(4, 6, 2), act, nn.AdaptiveMaxPool2d((4, 4)), nn.Flatten()
-            twin = nn.Sequential(*first, *second, nn.Linear(96, 8), act, nn.Linear(8, 1))
+            dense = nn.Linear(96, 8), act, nn.Linear(8, 1)
+            wrong = {words: nn.Sequential(*first, *second, *end) for words, end in altered(*dense)}
+            twin = nn.Sequential(*first, *second, *dense)
             layers = (4, 6), (3, 2), (1, 1), (8,)
             network = self.build(3, *layers, activation=activation())
-            assert_same_as_torch(network, twin, sample(4, 3, 14, 14), f"The CNN with {name}")
+            images, what = sample(4, 3, 14, 14), f"The CNN with {name}"
+            assert_same_as_torch(network, twin, images, what, wrong)
 
     def test_pooling_follows_the_activation(self):
         """The activation comes before the pooling, which matters for one that is not monotonic."""
@@ -454,10 +476,10 @@ class TestTrainingStep(Problem):
             for twin, adam in twins:
                 if twin is not summed:
                     adam.zero_grad()
-                loss = F.mse_loss(twin(images).flatten(), labels.float())
+                total = F.mse_loss(twin(images).flatten(), labels.float())
                 if twin is both:
-                    loss = loss + F.l1_loss(twin(images).flatten(), labels.float())
-                loss.backward()
+                    total = total + F.l1_loss(twin(images).flatten(), labels.float())
+                total.backward()
                 adam.step()
             parameters = (network.parameters() for network in (before, right, summed, both))
             for parameter, *others in zip(trainer.network.parameters(), *parameters):

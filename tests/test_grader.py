@@ -552,6 +552,23 @@ def test_a_record_is_compared_by_name_and_not_by_order():
     assert judge.compare([], wanted).startswith("a: nothing was computed")
 
 
+def test_numbers_are_recognised_as_what_a_frequent_mistake_gives():
+    wanted = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    softmax = np.exp(wanted) / np.exp(wanted).sum(axis=1, keepdims=True)
+
+    def judged(found, expected=wanted, brief=False):
+        meta = {"kind": "close", "tolerance": 1e-4}
+        return judge.compare([("x", meta, found)], [("x", meta, expected)], brief)
+
+    assert judged(wanted) == ""
+    assert judged(wanted.T).endswith("It is the transpose of what is expected")
+    assert judged(wanted[:3].T, wanted[:3]).endswith("expected (3, 4); it is transposed")
+    assert judged(-wanted).endswith("All numbers are -1 times the expected ones")
+    assert judged(wanted / 4).endswith("All numbers are 0.25 times the expected ones")
+    assert judged(softmax).endswith("It is the softmax of what is expected")
+    assert "entries differ" in judged(wanted + 1) and judged(0 * wanted, brief=True) == "x"
+
+
 # --------------------------------------------------------------- 17. the same twice
 
 

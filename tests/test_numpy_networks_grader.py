@@ -33,6 +33,8 @@ SAMPLE = {
     "the residual connection is forgotten": "3.1",
 }
 
+SOFTMAX = "exponentials / exponentials.sum(axis=-1, keepdims=True)"
+
 SLOW = pytest.mark.slow
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is made for Linux")
 
@@ -130,6 +132,20 @@ def test_variants_of_some_questions_have_full_marks(report, number):
 def test_the_variants_differ_from_the_solution():
     for bodies, end in VARIANTS.values():
         assert ast.dump(ast.parse(rewrite(SOLUTION, bodies, end))) != ast.dump(ast.parse(SOLUTION))
+
+
+@on_linux
+def test_the_message_is_that_of_the_mistake_in_the_part_itself(shared, tmp_path):
+    """The softmax is wrong too, but not to blame for the backward pass."""
+    text = SOLUTION.replace(SOFTMAX, "1.0 * x")
+    right = 'cache[f"Z{last}"] - labels}'
+    assert right in text
+    text = text.replace(right, f"({right[:-1]}) / len(labels)}}")
+    (tmp_path / "solution.py").write_text(text, encoding="utf-8")
+    expected = str(expected_of(shared, NAME))
+    graded = grade(str(tmp_path), expected, ["backward_of_any_batch"], name=NAME)
+    message = graded.verdicts["backward_of_any_batch"]["message"]
+    assert re.match(r"NN\(.*\)\.backward for B = 2, x near 1: dA3: wrong even with a", message)
 
 
 # ------------------------------------------------------------------------------ NumPy only
