@@ -31,9 +31,9 @@ BATCH_SIZE = 128
 class NN:
     """A multilayer perceptron with a softmax, its loss and its backward pass, in NumPy.
 
-    Beware of the notation: the sheet calls pre-activations Z and activations A, but the course's
-    code and this class swap the letters. ``A{i}`` is the affine output of layer i and ``Z{i}`` its
-    activation. ``Z0`` is the input and the last ``Z`` the softmax.
+    Beware of the notation: many textbooks call pre-activations Z and activations A. Here it is the
+    other way round: ``A{i}`` is the affine output of layer i and ``Z{i}`` its activation. ``Z0`` is
+    the input and the last ``Z`` the softmax.
 
     Args:
         dims: sizes of the input, of each hidden layer and of the output, two or more.

@@ -383,7 +383,7 @@ def test_valid_loop_changes_nothing_and_train_loop_learns():
 
 
 def test_loaders_have_pixels_in_0_to_1_and_only_training_images_are_shuffled():
-    images = torch.arange(300, dtype=torch.uint8).remainder(256).reshape(300, 1, 1, 1)
+    images = torch.arange(300).remainder(256).to(torch.uint8).reshape(300, 1, 1, 1)
     data = solution.Images(images.expand(300, 3, 4, 4), torch.arange(300))
     train, val = solution.make_loaders(data, data)
     found, labels = next(iter(val))
