@@ -114,7 +114,7 @@ def draw_feature_maps(
         number, height, width = maps.shape
         title = f"ResNet-18 on {trained_on}: {SHOWN} of the {number} feature maps of {layer}"
         figure, axes = _grid(title, with_image=True)
-        axes[0].imshow(vis_image.detach().cpu().clamp(0, 1).permute(1, 2, 0))
+        axes[0].imshow(vis_image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy())
         axes[0].set_title("image", fontsize=9)
         limit = max(float(np.abs(maps[:SHOWN]).max()), 1e-12)
         for ax, values in zip(axes[1:], maps):

@@ -111,7 +111,9 @@ def main(argv: list[str] | None = None) -> int:
             )
             return {**numbers, "train_seconds": seconds}
 
-        facts = {"seed": SEED, "data": Path(args.data).stem}
+        data_name = {"cifar10": "CIFAR-10"}.get(args.data, Path(args.data).stem)
+        trained_on = data_name + (f", {args.subset:,} images" if args.subset else "")
+        facts = {"seed": SEED, "data": trained_on}
         training = Training(args, trainer.network, trainer.optimizer, run_epoch, facts)
         print(f"{args.network}: {training.facts['parameters']:,} parameters on {trainer.device}")
         return training
