@@ -336,7 +336,7 @@ VARIANTS: dict[str, tuple[dict[str, str], str]] = {
                 self.residual_connection = self.residual(in_channels, channels, conv_stride)
                 self.bn2, self.bn1 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
                 self.conv2, self.conv1 = conv(channels, 1), conv(in_channels, conv_stride)
-                if initialization not in INITIALIZATIONS:
+                if initialization not in ("xavier_normal", "xavier_uniform", "kaiming_normal"):
                     raise Exception("Invalid initialization")
                 for weight in (self.conv1.weight, self.conv2.weight):
                     fan_in, fan_out = 9 * weight.shape[1], 9 * weight.shape[0]
