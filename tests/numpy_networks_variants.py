@@ -336,13 +336,13 @@ VARIANTS: dict[str, tuple[dict[str, str], str]] = {
                 self.residual_connection = self.residual(in_channels, channels, conv_stride)
                 self.bn2, self.bn1 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
                 self.conv2, self.conv1 = conv(channels, 1), conv(in_channels, conv_stride)
-                if initialization not in INITIALIZATIONS:
+                if initialization not in ("xavier_normal", "xavier_uniform", "kaiming_normal"):
                     raise Exception("Invalid initialization")
                 for weight in (self.conv1.weight, self.conv2.weight):
                     fan_in, fan_out = 9 * weight.shape[1], 9 * weight.shape[0]
-                    glorot = math.sqrt(2 / (fan_in + fan_out))
+                    glorot = np.sqrt(2 / (fan_in + fan_out))
                     if initialization == "xavier_uniform":
-                        weight.data.uniform_(-math.sqrt(3) * glorot, math.sqrt(3) * glorot)
+                        weight.data.uniform_(-np.sqrt(3) * glorot, np.sqrt(3) * glorot)
                     elif initialization == "xavier_normal":
                         weight.data.normal_(0, glorot)
                     else:
