@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -44,6 +45,12 @@ def die_without_the_limit(sender):
     """As a processor that announces AMX and does not have it."""
     if precision.ISA_LIMIT not in os.environ:
         die(sender)
+    sender.send({"float32": 1.0, "bfloat16": 2.0})
+
+
+def answer_late(sender):
+    """As on a machine whose cores are busy with other programs."""
+    time.sleep(11)
     sender.send({"float32": 1.0, "bfloat16": 2.0})
 
 
@@ -101,6 +108,12 @@ def test_a_processor_that_dies_of_amx_is_limited_to_the_instructions_before_it(f
     monkeypatch.setattr(precision, "_send_speeds", die_without_the_limit)
     assert str(pick_precision("auto", CPU)) == "bfloat16"
     assert os.environ[precision.ISA_LIMIT] == "AVX512_CORE_BF16"  # for this process, too
+
+
+@pytest.mark.slow
+def test_a_busy_processor_is_waited_for(fresh, monkeypatch):
+    monkeypatch.setattr(precision, "_send_speeds", answer_late)
+    assert measure_speeds(CPU)["bfloat16"] == 2.0
 
 
 def test_a_processor_that_dies_with_the_limit_too_trains_in_float32(fresh, monkeypatch):

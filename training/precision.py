@@ -25,6 +25,7 @@ PRECISIONS = {
     "float16": torch.float16,
 }
 WORTHWHILE = 1.2  # times the speed of float32 that another precision must have for auto
+PATIENCE = 600  # seconds for the child process, whose 0.2 s take long on a busy machine
 REPEATS = 8  # of a measurement; the first also builds the kernels
 ISA_LIMIT = "ONEDNN_MAX_CPU_ISA"  # oneDNN reads it when it first computes
 
@@ -182,7 +183,7 @@ def _time_in_child() -> dict[str, float] | None:
         child.start()
     sender.close()
     try:
-        return receiver.recv() if receiver.poll(timeout=10) else None
+        return receiver.recv() if receiver.poll(PATIENCE) else None
     except EOFError:
         return None
     finally:
