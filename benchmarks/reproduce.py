@@ -31,6 +31,7 @@ from training.results import RESULTS, read_results
 ROOT = Path(__file__).parents[1]
 STEPS = 5  # timed for the estimate
 COMMIT = "commit.txt"  # in the folder of a run: the commit that started it
+WHERE = ("data", "data_dir", "logdir")  # arguments that mean nothing on another machine
 HEADER = [
     "model", "settings", "epochs", "seeds", "validation accuracy", "test accuracy",
     "test accuracy in reports", "fastest epoch, s", "precision, hardware",
@@ -200,8 +201,11 @@ def train(training: Training, seed: int, args: argparse.Namespace) -> None:
     if status := main.main([*arguments, "--resume", "auto"]):
         raise SystemExit(status)
     args.results.mkdir(parents=True, exist_ok=True)
+    results = read_results(folder)
+    for name in WHERE:
+        del results["args"][name]
     origin = {"command": training.command(seed), "commit": commit.read_text("utf-8").strip()}
-    write_json(_file(training, seed, args.results), origin | read_results(folder))
+    write_json(_file(training, seed, args.results), origin | results)
 
 
 def _describe_commit() -> str:
