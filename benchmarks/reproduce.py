@@ -31,9 +31,10 @@ from training.results import RESULTS, read_results
 ROOT = Path(__file__).parents[1]
 STEPS = 5  # timed for the estimate
 COMMIT = "commit.txt"  # in the folder of a run: the commit that started it
+WHERE = ("data", "data_dir", "logdir")  # arguments that mean nothing on another machine
 HEADER = [
     "model", "settings", "epochs", "seeds", "validation accuracy", "test accuracy",
-    "test accuracy in reports", "seconds per epoch", "precision, hardware",
+    "test accuracy in reports", "fastest epoch, s", "precision, hardware",
 ]  # fmt: skip
 
 
@@ -200,8 +201,11 @@ def train(training: Training, seed: int, args: argparse.Namespace) -> None:
     if status := main.main([*arguments, "--resume", "auto"]):
         raise SystemExit(status)
     args.results.mkdir(parents=True, exist_ok=True)
+    results = read_results(folder)
+    for name in WHERE:
+        del results["args"][name]
     origin = {"command": training.command(seed), "commit": commit.read_text("utf-8").strip()}
-    write_json(_file(training, seed, args.results), origin | read_results(folder))
+    write_json(_file(training, seed, args.results), origin | results)
 
 
 def _describe_commit() -> str:
@@ -223,7 +227,7 @@ def to_table(results: dict[str, Any]) -> str:
 def to_markdown(results: dict[str, Any]) -> str:
     """Return the table, a row per training: means and standard deviations over the seeds.
 
-    The time of an epoch is the median, since other programs may have run during some of them.
+    The time is that of the fastest epoch, since other programs may have run during the others.
     """
     rows = [HEADER, ["---"] * len(HEADER)]
     for training in TRAININGS:
@@ -238,7 +242,7 @@ def to_markdown(results: dict[str, Any]) -> str:
             _mean([max(run["valid_accs"]) for run in runs]),
             _mean([run["test_acc"] for run in runs]),
             training.reported,
-            f"{np.median(seconds):.0f}",
+            f"{min(seconds):.1f}",
             "; ".join(sorted({f"{run['precision']}, {run['device']}" for run in runs})),
         ]
         rows.append(row)

@@ -236,8 +236,9 @@ def test_reproduce_trains_every_run_once_and_its_table_has_means_over_the_seeds(
     for run in runs:
         assert re.fullmatch("[0-9a-f]{40}(-dirty)?|unknown", run["commit"])
         args = vars(parse_args(run["command"].split()[2:]))
-        differing = {key for key in args if run["args"][key] != args[key]}
-        assert differing <= {"data", "device", "logdir", "precision", "resume"}
+        assert args.keys() - run["args"].keys() == {"data", "data_dir", "logdir"}
+        differing = {key for key, value in run["args"].items() if value != args[key]}
+        assert differing <= {"device", "precision", "resume"}
     # Again: nothing is left to train.
     for again in (arguments, [*arguments, "--table"]):
         assert main(again) == 0

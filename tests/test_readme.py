@@ -16,6 +16,7 @@ import pytest
 import benchmarks.__main__
 import experiments.__main__
 import grader.__main__
+from benchmarks import reproduce
 from training import arguments, mistakes
 
 from conftest import ROOT
@@ -260,3 +261,12 @@ def test_every_file_in_the_readme_exists():
     for page, text in PAGES.items():
         paths |= {page.parent / link for link in re.findall(r"\]\(([^)]+)\)", text)}
     assert paths and [path for path in paths if not path.exists()] == []
+
+
+def test_the_table_of_the_readme_is_made_from_the_results():
+    """A row that is missing in results/ is missing here; the commands are in benchmarks.md."""
+    parser = benchmarks.__main__.make_parser("reproduce", reproduce)
+    args = parser.parse_args(["reproduce", "--table", "--results", str(ROOT / "results")])
+    results = reproduce.measure(args)
+    assert reproduce.to_markdown(results) in PAGES[ROOT / "README.md"]
+    assert reproduce.to_commands(results) in PAGES[ROOT / "docs" / "benchmarks.md"]
