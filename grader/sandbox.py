@@ -535,7 +535,8 @@ def _find_visible() -> tuple[Path, ...]:
     packages = [
         path
         for path in map(Path, map(os.path.abspath, sys.path))
-        if not path.is_relative_to(ROOT) and not ROOT.is_relative_to(path)
+        if path.name in ("site-packages", "dist-packages")  # also of an environment in the project
+        or not (path.is_relative_to(ROOT) or ROOT.is_relative_to(path))
     ]
     named = {Path(p) for p in (*SYSTEM, sys.prefix, sys.exec_prefix, sys.base_prefix)} | {*packages}
     found = {path for path in named | {path.resolve() for path in named} if path.exists()}
