@@ -146,8 +146,15 @@ def _probe(
 
 
 def _construct(trial: Trial, what: str, build: Callable[[], Any], *shape: int) -> None:
-    """Record how the layers of a network start, and what building it leaves behind."""
+    """Record how the layers of a network start, and what building it leaves behind.
+
+    Their weights are expected to be those of PyTorch: uniform over ±1 / sqrt(fan-in).
+    """
     images = trial.draw(*shape)
+    for number, layer in enumerate(_find_layers(what, build(), images)):
+        std = 1 / math.sqrt(3 * layer.weight[0].numel())
+        words = f"{what}: the initial weight of layer {number}"
+        trial.record_drawn(words, layer.weight, "uniform", std)
 
     def build_in_order() -> Ordered:
         network = build()
@@ -208,8 +215,8 @@ def mlp_takes_any_batch(trial: Trial):
     """The MLP accepts batches of any size, computes the same in both modes and starts at random."""
     shapes = ((1, 3, 4, 4), (2, 3, 4, 4), (6, 3, 4, 4), (4, 1, 2, 24), (200, 3, 4, 4))
     _probe(trial, _mlps(trial, 48, [(8, 6)], nn.Tanh()), *shapes)
-    build = lambda: _mlps(trial, 48, [(8, 8, 6)], nn.ReLU())[0][1]  # noqa: E731
-    _construct(trial, "create_mlp(48, dense_hiddens=(8, 8, 6), ReLU())", build, 2, 3, 4, 4)
+    build = lambda: _mlps(trial, 192, [(90, 90, 60)], nn.ReLU())[0][1]  # noqa: E731
+    _construct(trial, "create_mlp(192, dense_hiddens=(90, 90, 60), ReLU())", build, 2, 3, 8, 8)
     _test(trial, "MLP", "predictions_have_one_column")
 
 
@@ -227,6 +234,7 @@ DEEP = {
     (1, 30, 30): ((4, 3), (4, 5), (1, 2), (6, 6)),
     (2, 31, 31): ((4, 6), (5, 3), (3, 1), (6,)),
     (4, 26, 34): ((4, 4, 4), (2, 2, 2), (1, 1, 1), (8, 8, 8)),
+    (3, 32, 32): ((4, 4, 5), (3, 2, 3), (1, 2, 1), (6, 6)),  # equal widths, other kernels
 }
 
 
