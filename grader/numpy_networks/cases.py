@@ -668,6 +668,7 @@ def pooling_gradient_of_any_window(trial: Trial):
     for what, layer, shape in _poolings(trial, *OTHER_POOLINGS):
         for scale in (1, 1e6):
             _probe_gradient(trial, what, layer, _draw(trial, *shape), scale)
+        _probe_gradient(trial, f"{what}, x near 1e-9", layer, _draw(trial, *shape, scale=1e-9), 1)
         for scale in (0.3, 1):
             draw = _draw(trial, *shape, scale=scale, change=np.rint)
             _probe_gradient(trial, f"{what}, whole numbers near {scale}", layer, draw, 1)
