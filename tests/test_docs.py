@@ -212,7 +212,7 @@ OF_A_RUN |= set(re.findall(r'"(\w+\.png)"', Path(units.__file__).read_text(encod
 
 def arguments_and_keys():
     """Return the arguments of our functions in their files, and the keys of results.json."""
-    names = set(json.loads((ROOT / "results" / "mlp.json").read_text(encoding="utf-8")))
+    names = set(json.loads((ROOT / "results" / "mlp-42.json").read_text(encoding="utf-8")))
     for module in MODULES:
         tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
         names |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
@@ -275,7 +275,7 @@ def test_the_lines_for_the_figures_draw_six(tmp_path, monkeypatch):
     for name in ("relu", "tanh", "sigmoid"):
         folder = tmp_path / "exps" / f"4.2_{name}"
         folder.mkdir(parents=True)
-        shutil.copy(ROOT / "results" / "mlp.json", folder / "results.json")
+        shutil.copy(ROOT / "results" / "mlp-42.json", folder / "results.json")
     exec(lines_of_python(0), {})
     assert len(list((tmp_path / "figures" / "4.2").glob("*.png"))) == 6
 
