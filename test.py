@@ -10,22 +10,28 @@ a few seconds. They run in the order of the problems, so the first message is th
 Shapes: B batch, C channels, H, W height and width, N patches, D embedding width, K classes.
 """
 
-import ast
-import difflib
-import importlib
-import linecache
 import math
 import sys
-import textwrap
-import traceback
-import unittest
-import zlib
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from training.testing import (
+    Problem,
+    Submitted,
+    assert_number_of_parameters,
+    assert_parameters,
+    assert_shape,
+    constant,
+    fail,
+    filled,
+    pattern,
+    run,
+    sample,
+    select,
+)
 
 # Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
 # gives 1e-6 here; the smallest known mistake, the tanh approximation of GELU, gives 4e-4.
@@ -62,60 +68,7 @@ STORED = {
 }
 
 
-class Submitted:
-    """One of your files, imported when a test first uses it."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __getattr__(self, attribute):
-        try:
-            module = importlib.import_module(self.name)
-        except (Exception, SystemExit) as error:
-            if isinstance(error, ModuleNotFoundError) and error.name == self.name:
-                fail(f"{self.name}.py is missing: it must be in the folder of test.py")
-            fail("\n".join([f"{self.name}.py cannot be imported:", *explain(error)]))
-        return getattr(module, attribute)
-
-
 mlp, resnet18, mlpmixer, utils = map(Submitted, ("mlp", "resnet18", "mlpmixer", "utils"))
-
-
-def pattern(name, shape, mean=0.0, spread=1.0):
-    """Return pseudorandom numbers in mean ± spread that depend only on name and shape."""
-    prime = 1_000_003
-    index = torch.arange(math.prod(shape))
-    phase = zlib.crc32(name.encode()) % prime
-    # Integers, so that every machine computes exactly the same numbers.
-    residue = (48_271 * index * index + phase * (index + 1)) % prime
-    return (mean + spread * (2 * residue.double() / prime - 1)).float().reshape(shape)
-
-
-def pattern_for(name, shape):
-    """Return the numbers of `filled` for a parameter or a running statistic of batch norm."""
-    if len(shape) > 1:  # variance 1 / fan_in keeps the outputs of all layers near 1
-        return pattern(name, shape, spread=math.sqrt(3 / math.prod(shape[1:])))
-    return pattern(name, shape, mean=float(name.endswith(("weight", "running_var"))), spread=0.5)
-
-
-def filled(model):
-    """Set the parameters to known numbers; no bias is zero."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point():
-            tensor.copy_(pattern_for(name, tensor.shape))
-    return model
-
-
-def constant(layer, value):
-    """Make a linear layer or a batch norm return a constant."""
-    layer.weight.data.zero_()
-    layer.bias.data.fill_(value)
-
-
-def sample(*shape):
-    """Return a batch of examples that differ in contrast."""
-    contrast = torch.linspace(3, 1, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-    return contrast * pattern("sample", shape)
 
 
 def summary(tensor):
@@ -135,17 +88,6 @@ def differentiate(model, inputs, what):
     return output, inputs.grad
 
 
-def fail(message):
-    raise AssertionError(message)
-
-
-def assert_shape(tensor, shape, what):
-    if not isinstance(tensor, torch.Tensor):
-        fail(f"{what} is a {type(tensor).__name__}; expected a tensor of shape {tuple(shape)}")
-    if tensor.shape != torch.Size(shape):
-        fail(f"{what} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
-
-
 def assert_close(tensor, expected, what, tolerance=TOLERANCE):
     """Fail at the entry with the largest error. NaN differs from everything."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
@@ -159,22 +101,6 @@ def assert_close(tensor, expected, what, tolerance=TOLERANCE):
         same = in_order.abs().max() <= limit
         note = "right numbers, wrong order" if same else f"off by {difference[index]:.2g}"
         fail(f"{what} is {found[index]:.6g}{place}; expected {expected[index]:.6g} ({note})")
-
-
-def assert_parameters(module, expected, what):
-    """Compare the registered parameters with a list such as "weight 4x7, bias 4"; any order."""
-    expected = expected.split(", ")
-    found = [f"{name} {'x'.join(map(str, p.shape))}" for name, p in module.named_parameters()]
-    for parameter in (*expected, *found):
-        if parameter not in found or parameter not in expected:
-            fault = "lacks the parameter" if parameter in expected else "has the extra parameter"
-            fail(f"{what} {fault} {parameter}; it registers {', '.join(found) or 'none'}")
-
-
-def assert_number_of_parameters(model, expected, what):
-    number = sum(parameter.numel() for parameter in model.parameters())
-    if number != expected:
-        fail(f"{what} registers {number:,} parameters; expected {expected:,}")
 
 
 def assert_same_as_torch(model, twin, names, inputs, what):
@@ -233,16 +159,6 @@ def assert_drawn(weight, distribution, std, what):
             f"maximum {weight.max():.3g}; expected a {distribution} distribution with mean 0 and "
             f"standard deviation {std:.3g}"
         )
-
-
-class Problem(unittest.TestCase):
-    """A test case whose random numbers are the same in every run."""
-
-    def setUp(self):
-        torch.manual_seed(0)
-
-    def __str__(self):
-        return f"{type(self).__name__}.{self._testMethodName}"  # as in `python test.py NAME`
 
 
 class Network:
@@ -586,81 +502,6 @@ class TestCrossEntropyLoss(Problem):
 
         with OwnCode():
             utils.cross_entropy_loss(*self.batch(4, 6))
-
-
-def explain(error):
-    """Return the lines of your code that led to an error, then its message."""
-    places = []
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module in (__name__, "importlib", "torch", "unittest"):
-            continue
-        path, code = frame.f_code.co_filename, linecache.getline(frame.f_code.co_filename, line)
-        places.append(f"{Path(path).name}, line {line}, in {frame.f_code.co_name}")
-        if code.strip().startswith("raise "):
-            continue  # the message follows
-        places[-1] += f": {code.strip()}"
-        if placeholder := find_placeholder(path, line):
-            return [f"A `...` is left in {Path(path).name}, line {placeholder}"]
-    if isinstance(error, AssertionError) and not places:
-        return [str(error)]
-    return [*places[-4:], "".join(traceback.format_exception_only(error)).strip()]
-
-
-def find_placeholder(path, line):
-    """Return the line of a `...` among the arguments in the class around this line, or None."""
-    for statement in ast.parse("".join(linecache.getlines(path))).body:
-        if statement.lineno <= line <= statement.end_lineno:
-            for node in ast.walk(statement):
-                for child in ast.iter_child_nodes(node):
-                    found = isinstance(child, ast.Constant) and child.value is ...
-                    if found and isinstance(node, (ast.Call, ast.keyword)):
-                        return child.lineno
-
-
-def select(names):
-    """Return the tests with these names, or all, in the order of the problems."""
-    classes = {case.__name__: case for case in Problem.__subclasses__()}
-    tests = [
-        case(name)
-        for case in classes.values()
-        for owner in case.__mro__  # a class's own tests come before those of Network
-        for name in vars(owner)
-        if name.startswith("test_")
-    ]
-    known = [*classes, *map(str, tests)]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known) or classes
-            sys.exit("\n    ".join([f"There is no {name}; did you mean one of these?", *near]))
-    return [test for test in tests if not names or {type(test).__name__, str(test)} & {*names}]
-
-
-def run(tests):
-    """Run tests; print each cause of a failure once, and how many tests of each problem pass."""
-    causes, problems = {}, {}
-    for test in tests:
-        results = problems.setdefault(type(test).__doc__.split()[1], [])
-        try:
-            test.debug()
-            results.append(True)
-        except (Exception, SystemExit) as error:
-            results.append(False)
-            lines = explain(error)
-            # Errors at the same line of your code, the last but one in `lines`, have one cause.
-            causes.setdefault(lines[-2:][0], (lines, []))[1].append(test)
-        finally:
-            test.doCleanups()
-        print("." if results[-1] else "F", end="", flush=True)
-    print("\n")
-    for lines, (test, *others) in causes.values():
-        print(f"{test} and {len(others)} more" if others else test)
-        for line in [test.shortDescription(), *"\n".join(lines).splitlines()]:
-            print(textwrap.indent(textwrap.fill(line, 75, break_long_words=False), "    "))
-        print()
-    for problem, results in problems.items():
-        print(f"{problem}: {sum(results)} of {len(results)} tests pass")
-    sys.exit(len(causes) > 0)
 
 
 if __name__ == "__main__":

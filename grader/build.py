@@ -35,6 +35,7 @@ def make_autograder(
     names = [*ENGINE, *(f"grader/{assignment.name}/{name}.py" for name in ("manifest", "cases"))]
     if "test.py" in assignment.manifest.HANDOUT:  # which cases run too
         names.append(str(PurePosixPath(assignment.manifest.SOLUTION, "test.py")))
+        names.append("training/testing.py")
     members = {name: (ROOT / name).read_bytes() for name in names}
     for name in ("setup.sh", "run_autograder", "requirements.txt"):
         text = (ROOT / "grader" / "gradescope" / name).read_text(encoding="utf-8")

@@ -12,16 +12,9 @@ Shapes: B batch, C channels, H, W height and width, K classes.
 """
 
 import ast
-import difflib
-import importlib
 import inspect
-import linecache
 import math
 import sys
-import textwrap
-import traceback
-import unittest
-import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,6 +23,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
+
+HERE = Path(__file__).resolve().parent
+if not (HERE / "training").is_dir():  # it is beside this file, or one folder above
+    sys.path.append(str(HERE.parent))
+
+from training.testing import (
+    Problem,
+    Submitted,
+    assert_parameters,
+    constant,
+    fail,
+    filled,
+    pattern,
+    run,
+    sample,
+    select,
+)
 
 # Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
 # gives 1e-6 here.
@@ -68,30 +78,7 @@ STORED = {
 }
 
 
-class Submitted:
-    """Your file, imported when a test first uses it."""
-
-    def __getattr__(self, attribute):
-        try:
-            module = importlib.import_module("solution")
-        except (Exception, SystemExit) as error:
-            if isinstance(error, ModuleNotFoundError) and error.name == "solution":
-                fail("solution.py is missing: it must be in the folder of test.py")
-            fail("\n".join(["solution.py cannot be imported:", *explain(error)]))
-        return getattr(module, attribute)
-
-
-solution = Submitted()
-
-
-def pattern(name, shape, mean=0.0, spread=1.0):
-    """Return pseudorandom numbers in mean ± spread that depend only on name and shape."""
-    prime = 1_000_003
-    index = torch.arange(math.prod(shape))
-    phase = zlib.crc32(name.encode()) % prime
-    # Integers, so that every machine computes exactly the same numbers.
-    residue = (48_271 * index * index + phase * (index + 1)) % prime
-    return (mean + spread * (2 * residue.double() / prime - 1)).float().reshape(shape)
+solution = Submitted("solution")
 
 
 def array(name, *shape):
@@ -99,39 +86,9 @@ def array(name, *shape):
     return pattern(name, shape).double().numpy()
 
 
-def constant(layer, value):
-    """Make a batch norm return a constant."""
-    layer.weight.data.zero_()
-    layer.bias.data.fill_(value)
-
-
-def filled(model):
-    """Set the parameters to known numbers; no bias is zero."""
-    for name, tensor in model.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        if tensor.ndim > 1:  # variance 1 / fan_in keeps the outputs of all layers near 1
-            spread = math.sqrt(3 / math.prod(tensor.shape[1:]))
-            tensor.copy_(pattern(name, tensor.shape, spread=spread))
-        else:
-            scale = float(name.endswith(("weight", "running_var")))
-            tensor.copy_(pattern(name, tensor.shape, mean=scale, spread=0.5))
-    return model
-
-
-def sample(*shape):
-    """Return a batch of examples that differ in contrast."""
-    contrast = torch.linspace(3, 1, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-    return contrast * pattern("sample", shape)
-
-
 def summary(tensor):
     """Sum feature maps over their positions, or the logits of neighbouring classes."""
     return tensor.sum((2, 3)) if tensor.ndim == 4 else tensor.reshape(-1, 5, 2).sum(2)
-
-
-def fail(message):
-    raise AssertionError(message)
 
 
 def is_close(found, expected, tolerance=TOLERANCE):
@@ -215,16 +172,6 @@ def assert_uniform(weights, low, high, what, mistakes=None):
     )
 
 
-def assert_parameters(module, expected, what):
-    """Compare the registered parameters with a list such as "weight 4x7, bias 4"; any order."""
-    expected = expected.split(", ")
-    found = [f"{name} {'x'.join(map(str, p.shape))}" for name, p in module.named_parameters()]
-    for parameter in (*expected, *found):
-        if parameter not in found or parameter not in expected:
-            fault = "lacks the parameter" if parameter in expected else "has the extra parameter"
-            fail(f"{what} {fault} {parameter}; it registers {', '.join(found) or 'none'}")
-
-
 def assert_numpy_only(part):
     """Fail if a function of Questions 1 and 2, such as "NN.relu", names torch."""
     owner, name = part.split(".")
@@ -248,16 +195,6 @@ def assert_same_as_stored(model, inputs, what):
     wide = 10 * TOLERANCE  # gradients jump where rounding crosses the kink of a ReLU
     gradient = summary(inputs.grad)
     assert_close(gradient, STORED[what][1], f"{what}: the gradient of the input", wide)
-
-
-class Problem(unittest.TestCase):
-    """A test case whose random numbers are the same in every run."""
-
-    def setUp(self):
-        torch.manual_seed(0)
-
-    def __str__(self):
-        return f"{type(self).__name__}.{self._testMethodName}"  # as in `python test.py NAME`
 
 
 # ---------------------------------------------------------------- Question 1
@@ -1010,82 +947,6 @@ def measure(logits, labels):
     """Return the size, the accuracy and the loss of a batch."""
     accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
     return len(labels), accuracy, F.cross_entropy(logits, labels).item()
-
-
-def explain(error):
-    """Return the lines of your code that led to an error, then its message."""
-    places = []
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module in (__name__, "importlib", "torch", "numpy", "unittest"):
-            continue
-        path, code = frame.f_code.co_filename, linecache.getline(frame.f_code.co_filename, line)
-        places.append(f"{Path(path).name}, line {line}, in {frame.f_code.co_name}")
-        if code.strip().startswith("raise "):
-            continue  # the message follows
-        places[-1] += f": {code.strip()}"
-        if placeholder := find_placeholder(path, line):
-            return [f"A `...` is left in {Path(path).name}, line {placeholder}"]
-    if isinstance(error, AssertionError) and not places:
-        return [str(error)]
-    return [*places[-4:], "".join(traceback.format_exception_only(error)).strip()]
-
-
-def find_placeholder(path, line):
-    """Return the line of a `...` among the arguments in the function around this line, or None."""
-    for statement in ast.walk(ast.parse("".join(linecache.getlines(path)))):
-        inside = isinstance(statement, ast.FunctionDef)
-        if inside and statement.lineno <= line <= statement.end_lineno:
-            for node in ast.walk(statement):
-                for child in ast.iter_child_nodes(node):
-                    found = isinstance(child, ast.Constant) and child.value is ...
-                    if found and isinstance(node, (ast.Call, ast.keyword)):
-                        return child.lineno
-
-
-def select(names):
-    """Return the tests with these names, or all, in the order of the problems."""
-    classes = {case.__name__: case for case in Problem.__subclasses__()}
-    tests = [
-        case(name) for case in classes.values() for name in vars(case) if name.startswith("test_")
-    ]
-    known = [*classes, *map(str, tests)]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known) or classes
-            sys.exit("\n    ".join([f"There is no {name}; did you mean one of these?", *near]))
-    return [test for test in tests if not names or {type(test).__name__, str(test)} & {*names}]
-
-
-def problem_of(test):
-    """Return the number of a test's problem, which starts the docstring of its class."""
-    return type(test).__doc__.split()[1].rstrip(",")
-
-
-def run(tests):
-    """Run tests; print each cause of a failure once, and how many tests of each problem pass."""
-    causes, problems = {}, {}
-    for test in tests:
-        results = problems.setdefault(problem_of(test), [])
-        try:
-            test.debug()
-            results.append(True)
-        except (Exception, SystemExit) as error:
-            results.append(False)
-            lines = explain(error)
-            # Errors at the same line of your code, the last but one in `lines`, have one cause.
-            causes.setdefault(lines[-2:][0], (lines, []))[1].append(test)
-        print("." if results[-1] else "F", end="", flush=True)
-    print("\n")
-    for lines, (test, *others) in causes.values():
-        more = f" and {len(others)} more" if others else ""
-        print(f"Problem {problem_of(test)}: {test}{more}")
-        for line in "\n".join(lines).splitlines():
-            print(textwrap.indent(textwrap.fill(line, 75, break_long_words=False), "    "))
-        print()
-    for problem, results in problems.items():
-        print(f"{problem}: {sum(results)} of {len(results)} tests pass")
-    sys.exit(len(causes) > 0)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,9 @@ with.
 Shapes: B batch, C channels, H, W height and width.
 """
 
-import ast
 import copy
-import difflib
-import importlib
-import linecache
 import math
 import sys
-import textwrap
-import traceback
-import unittest
-import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,54 +21,29 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+HERE = Path(__file__).resolve().parent
+if not (HERE / "training").is_dir():  # it is beside this file, or one folder above
+    sys.path.append(str(HERE.parent))
+
+from training.testing import (
+    Problem,
+    Submitted,
+    assert_number_of_parameters,
+    assert_shape,
+    fail,
+    pattern,
+    run,
+    sample,
+    select,
+)
+
 # Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
 # gives 1e-6 here.
 TOLERANCE = 1e-4
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
-
-class Submitted:
-    """Your file, imported when a test first uses it."""
-
-    def __getattr__(self, attribute):
-        try:
-            module = importlib.import_module("solution")
-        except (Exception, SystemExit) as error:
-            if isinstance(error, ModuleNotFoundError) and error.name == "solution":
-                fail("solution.py is missing: it must be in the folder of test.py")
-            fail("\n".join(["solution.py cannot be imported:", *explain(error)]))
-        return getattr(module, attribute)
-
-
-solution = Submitted()
-
-
-def pattern(name, shape, spread=1.0):
-    """Return pseudorandom numbers in ±spread that depend only on name and shape."""
-    prime = 1_000_003
-    index = torch.arange(math.prod(shape))
-    phase = zlib.crc32(name.encode()) % prime
-    # Integers, so that every machine computes exactly the same numbers.
-    residue = (48_271 * index * index + phase * (index + 1)) % prime
-    return (spread * (2 * residue.double() / prime - 1)).float().reshape(shape)
-
-
-def sample(*shape):
-    """Return a batch of images that differ in contrast."""
-    contrast = torch.linspace(2, 1, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
-    return contrast * pattern("sample", shape)
-
-
-def fail(message):
-    raise AssertionError(message)
-
-
-def assert_shape(tensor, shape, what):
-    if not isinstance(tensor, torch.Tensor):
-        fail(f"{what} is a {type(tensor).__name__}; expected a tensor of shape {tuple(shape)}")
-    if tensor.shape != torch.Size(shape):
-        fail(f"{what} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+solution = Submitted("solution")
 
 
 def is_close(tensor, expected, tolerance=TOLERANCE):
@@ -138,12 +105,6 @@ def assert_layers(network, images, expected, what):
         fail(f"{what} has the layers {', '.join(found) or 'none'}; expected {expected}")
 
 
-def assert_number_of_parameters(network, expected, what):
-    number = sum(parameter.numel() for parameter in network.parameters())
-    if number != expected:
-        fail(f"{what} registers {number:,} parameters; expected {expected:,}")
-
-
 def assert_same_as_torch(network, twin, images, what, wrong=None):
     """Compare the outputs and gradients of a network with those of its `twin`, layers of torch.
 
@@ -155,7 +116,7 @@ def assert_same_as_torch(network, twin, images, what, wrong=None):
     for number, (layer, other) in enumerate(zip(ours, theirs)):
         for name, parameter in other.named_parameters():
             spread = 0.5 if name == "bias" else math.sqrt(3 / parameter[0].numel())
-            numbers = pattern(f"{number} {name}", parameter.shape, spread)
+            numbers = pattern(f"{number} {name}", parameter.shape, spread=spread)
             parameter.data.copy_(numbers)
             getattr(layer, name).data.copy_(numbers)
     output, expected = network(images), twin(images)
@@ -241,16 +202,6 @@ def assert_errors(errors, prediction, labels, what):
 def prediction_of(trainer, images):
     """Return the prediction of a trainer's network, computed in double precision."""
     return copy.deepcopy(trainer.network).double()(images.double())
-
-
-class Problem(unittest.TestCase):
-    """A test case whose random numbers are the same in every run."""
-
-    def setUp(self):
-        torch.manual_seed(0)
-
-    def __str__(self):
-        return f"{type(self).__name__}.{self._testMethodName}"  # as in `python test.py NAME`
 
 
 class TestActivation(Problem):
@@ -544,82 +495,6 @@ class TestEvaluate(Problem):
             assert_shape(numbers, (1,), f'train_logs["{name}"]')
         errors = [numbers[0] for numbers in found]
         assert_errors(errors, prediction_of(trainer, images), labels, "evaluation_loop")
-
-
-def explain(error):
-    """Return the lines of your code that led to an error, then its message."""
-    places = []
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        module = frame.f_globals.get("__name__", "").partition(".")[0]
-        if module in (__name__, "importlib", "torch", "numpy", "unittest"):
-            continue
-        path, code = frame.f_code.co_filename, linecache.getline(frame.f_code.co_filename, line)
-        places.append(f"{Path(path).name}, line {line}, in {frame.f_code.co_name}")
-        if code.strip().startswith("raise "):
-            continue  # the message follows
-        places[-1] += f": {code.strip()}"
-        if placeholder := find_placeholder(path, line):
-            return [f"A `...` is left in {Path(path).name}, line {placeholder}"]
-    if isinstance(error, AssertionError) and not places:
-        return [str(error)]
-    return [*places[-4:], "".join(traceback.format_exception_only(error)).strip()]
-
-
-def find_placeholder(path, line):
-    """Return the line of a `...` among the arguments in the function around this line, or None."""
-    for statement in ast.walk(ast.parse("".join(linecache.getlines(path)))):
-        inside = isinstance(statement, ast.FunctionDef)
-        if inside and statement.lineno <= line <= statement.end_lineno:
-            for node in ast.walk(statement):
-                for child in ast.iter_child_nodes(node):
-                    found = isinstance(child, ast.Constant) and child.value is ...
-                    if found and isinstance(node, (ast.Call, ast.keyword)):
-                        return child.lineno
-
-
-def select(names):
-    """Return the tests with these names, or all, in the order of the problems."""
-    classes = {case.__name__: case for case in Problem.__subclasses__()}
-    tests = [
-        case(name) for case in classes.values() for name in vars(case) if name.startswith("test_")
-    ]
-    known = [*classes, *map(str, tests)]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known) or classes
-            sys.exit("\n    ".join([f"There is no {name}; did you mean one of these?", *near]))
-    return [test for test in tests if not names or {type(test).__name__, str(test)} & {*names}]
-
-
-def problem_of(test):
-    """Return the number of a test's problem, which starts the docstring of its class."""
-    return type(test).__doc__.split()[1].rstrip(",")
-
-
-def run(tests):
-    """Run tests; print each cause of a failure once, and how many tests of each problem pass."""
-    causes, problems = {}, {}
-    for test in tests:
-        results = problems.setdefault(problem_of(test), [])
-        try:
-            test.debug()
-            results.append(True)
-        except (Exception, SystemExit) as error:
-            results.append(False)
-            lines = explain(error)
-            # Errors at the same line of your code, the last but one in `lines`, have one cause.
-            causes.setdefault(lines[-2:][0], (lines, []))[1].append(test)
-        print("." if results[-1] else "F", end="", flush=True)
-    print("\n")
-    for lines, (test, *others) in causes.values():
-        more = f" and {len(others)} more" if others else ""
-        print(f"Problem {problem_of(test)}: {test}{more}")
-        for line in "\n".join(lines).splitlines():
-            print(textwrap.indent(textwrap.fill(line, 75, break_long_words=False), "    "))
-        print()
-    for problem, results in problems.items():
-        print(f"{problem}: {sum(results)} of {len(results)} tests pass")
-    sys.exit(len(causes) > 0)
 
 
 if __name__ == "__main__":

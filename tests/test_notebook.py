@@ -30,7 +30,9 @@ from grader.cifar10 import manifest
 from grader.handout import make_handout
 from training import reload
 
+import notebooks
 from conftest import ROOT
+from notebooks import pictures, read
 
 NOTEBOOK = ROOT / "main.ipynb"
 SLOW = pytest.mark.slow
@@ -48,27 +50,11 @@ def project(tmp_path):
     return folder
 
 
-def read_notebook(**form):
-    """The notebook, with other values in its form."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    for name, value in form.items():
-        line = re.compile(rf"^{name} = [^#]*(?=  # @param)", re.MULTILINE)
-        found = 0
-        for cell in notebook.cells:
-            cell.source, number = line.subn(lambda _: f"{name} = {value!r}", cell.source)  # noqa: B023
-            found += number
-        assert found == 1, name
-    return notebook
-
-
 def execute(notebook, folder):
-    """Run all cells and return the text that they print; an error or a warning fails the test."""
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    red = "".join(output.text for output in outputs if output.get("name") == "stderr")
+    """Run all cells and return what they print; a warning fails the test."""
+    printed, red = notebooks.execute(notebook, folder)
     assert red == ""
-    return "".join(output.text for output in outputs if output.get("name") == "stdout")
+    return printed
 
 
 def to_the_training(notebook):
@@ -76,15 +62,6 @@ def to_the_training(notebook):
     notebook.cells = notebook.cells[: 1 + _find(notebook, "train(logdir)")]
     del notebook.cells[_find(notebook, "test.py")]
     return notebook
-
-
-def pictures(notebook):
-    return [
-        output
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
 
 
 def test_the_cells_run_one_after_the_other(small_npz, tmp_path, monkeypatch, capsys):
@@ -96,7 +73,7 @@ def test_the_cells_run_one_after_the_other(small_npz, tmp_path, monkeypatch, cap
     monkeypatch.setattr("IPython.display.display", shown.append)
     monkeypatch.chdir(tmp_path)
     scope = {"get_ipython": lambda: stand_in}
-    for cell in read_notebook(**SMALL, data=str(small_npz)).cells:
+    for cell in read(NOTEBOOK, **SMALL, data=str(small_npz)).cells:
         if cell.cell_type == "code":
             exec(TransformerManager().transform_cell(cell.source), scope)
     printed = capsys.readouterr().out
@@ -112,7 +89,7 @@ def test_the_notebook_runs_from_top_to_bottom_and_again_without_training_anythin
     project, small_npz
 ):
     small = SMALL | {"data": str(small_npz)}
-    notebook = read_notebook(**small)
+    notebook = read(NOTEBOOK, **small)
     printed = execute(notebook, project)
     assert "4.1: 5 of 5 tests pass" in printed  # of the students' tests
     assert len(re.findall(TRAINED, printed)) == 3
@@ -121,7 +98,7 @@ def test_the_notebook_runs_from_top_to_bottom_and_again_without_training_anythin
     assert len(pictures(notebook)) == 6 + 1 + 6
     results = (project / "exps" / "mlp" / "results.json").read_bytes()
 
-    again = read_notebook(**small)
+    again = read(NOTEBOOK, **small)
     printed = execute(again, project)
     assert len(re.findall(TRAINED, printed)) == 0
     assert printed.count("its results are loaded") == 4
@@ -134,7 +111,7 @@ def test_a_session_that_was_cut_off_resumes_with_the_same_cell(project, small_np
     """The first session ends after two of four epochs: its notebook asks for no more."""
     for epochs in (2, 4):
         small = SMALL | {"epochs": epochs, "data": str(small_npz)}
-        notebook = to_the_training(read_notebook(**small))
+        notebook = to_the_training(read(NOTEBOOK, **small))
         printed = execute(notebook, project)
     assert "resuming after epoch 2" in printed
     results = json.loads((project / "exps" / "mlp" / "results.json").read_text())
@@ -143,7 +120,7 @@ def test_a_session_that_was_cut_off_resumes_with_the_same_cell(project, small_np
 
 @SLOW
 def test_a_mistake_in_the_form_stops_the_notebook_at_the_training(project):
-    notebook = to_the_training(read_notebook(**SMALL | {"data": "missing.npz"}))
+    notebook = to_the_training(read(NOTEBOOK, **SMALL | {"data": "missing.npz"}))
     with pytest.raises(Exception, match="The training has not finished"):
         execute(notebook, project)
     (red,) = [
@@ -164,7 +141,7 @@ def test_on_colab_the_project_is_cloned_to_the_drive_and_the_images_stay_off_it(
     drive = tmp_path / "Mon Drive" / "cifar10"
     drive.parent.mkdir()
 
-    notebook = read_notebook(project=str(drive), repository=str(project))
+    notebook = read(NOTEBOOK, project=str(drive), repository=str(project))
     setup = 1 + _find(notebook, "drive.mount")
     notebook.cells = [
         import_colab(tmp_path),
@@ -177,7 +154,7 @@ def test_on_colab_the_project_is_cloned_to_the_drive_and_the_images_stay_off_it(
 
 @SLOW
 def test_a_folder_that_is_not_on_the_drive_is_one_sentence(tmp_path):
-    notebook = read_notebook(project=str(tmp_path / "Mon Drive" / "cifar10"))
+    notebook = read(NOTEBOOK, project=str(tmp_path / "Mon Drive" / "cifar10"))
     notebook.cells.insert(0, import_colab(tmp_path))
     with kernel(notebook, tmp_path) as run:
         run("import google.colab")
@@ -248,7 +225,7 @@ SIGN = ("linear(input, self.weight", "linear(input, -self.weight")
 
 def write_and_train_without_a_restart(handout, data, version=IPython.__version__, **environment):
     """The stubs, the solution, another sign in ``Linear``, and both ways on."""
-    notebook = read_notebook(**SMALL | {"data": str(data)})
+    notebook = read(NOTEBOOK, **SMALL | {"data": str(data)})
     folder = handout / "exps" / "mlp"
     with kernel(notebook, handout, **environment) as run:
 
@@ -374,7 +351,7 @@ assert main.cross_entropy_loss is utils.cross_entropy_loss is not loss
 
 def test_the_notebook_needs_no_extension_of_ipython():
     """Autoreload cannot replace ``Linear.__init__`` of the handout, and fails on Colab."""
-    sources = [cell.source for cell in read_notebook().cells if cell.cell_type == "code"]
+    sources = [cell.source for cell in read(NOTEBOOK).cells if cell.cell_type == "code"]
     assert not re.search(r"^\s*%", "\n".join(sources), re.MULTILINE)
 
 

@@ -6,15 +6,14 @@ import subprocess
 import sys
 import zipfile
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from grader.assignment import load_manifest
 from grader.handout import make_handout
 from grader.notebook import fill_notebook, split
 
 from conftest import ROOT
+from notebooks import execute, pictures, read
 
 NAMES = ("numpy_networks", "regression")
 each = pytest.mark.parametrize("name", NAMES)
@@ -34,29 +33,6 @@ def handout(name, tmp_path):
     return tmp_path / name
 
 
-def read(path, **form):
-    """A notebook, with other values in its forms."""
-    notebook = nbformat.read(path, as_version=4)
-    for name, value in form.items():
-        line = re.compile(rf"^{name} = [^#]*(?=  # @param)", re.MULTILINE)
-        found = 0
-        for cell in notebook.cells:
-            cell.source, number = line.subn(lambda _: f"{name} = {value!r}", cell.source)  # noqa: B023
-            found += number
-        assert found == 1, name
-    return notebook
-
-
-def execute(notebook, folder):
-    """Run all cells; return what they print and the number of pictures that they show."""
-    resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    pictures = sum("image/png" in output.get("data", {}) for output in outputs)
-    printed = "".join(output.text for output in outputs if "text" in output)
-    return printed.replace("\r\n", "\n"), pictures
-
-
 def read_solution(name):
     return (ROOT / name / "solution.py").read_text(encoding="utf-8")
 
@@ -72,14 +48,15 @@ def test_a_student_who_writes_in_the_notebook_gets_the_file_its_tests_and_its_fi
     stub = (handout / "solution.py").read_text(encoding="utf-8")
     form = SMALL[name] | {"data": str(small_npz)}
 
-    printed, pictures = execute(read(handout / "solution.ipynb", **form), handout)
+    notebook = read(handout / "solution.ipynb", **form)
+    printed, _ = execute(notebook, handout)
     written = (handout / "solution.py").read_text(encoding="utf-8")
     assert written == f"{read_solution(name)}\n\n{WRITTEN}"
     assert (handout / "solution_before.py").read_text(encoding="utf-8") == stub
     assert re.search(r"^1\.1: (\d) of \1 tests pass$", printed, re.MULTILINE)
     number, line = TRAINED[name]
     assert len(re.findall(line, printed, re.MULTILINE)) == number
-    assert pictures == PICTURES[name]
+    assert len(pictures(notebook)) == PICTURES[name]
 
     (handout / "solution_before.py").unlink()
     printed, _ = execute(read(handout / "solution.ipynb", **form), handout)
@@ -91,11 +68,12 @@ def test_a_student_who_writes_in_the_notebook_gets_the_file_its_tests_and_its_fi
 @each
 def test_as_it_is_handed_out_the_notebook_says_what_is_not_written(name, handout):
     stub = (handout / "solution.py").read_text(encoding="utf-8")
-    printed, pictures = execute(read(handout / "solution.ipynb", data="shapes"), handout)
+    notebook = read(handout / "solution.ipynb", data="shapes")
+    printed, _ = execute(notebook, handout)
     assert (handout / "solution.py").read_text(encoding="utf-8") == f"{stub}\n\n{WRITTEN}"
     assert re.search(r"NotImplementedError: Problem 1\.1: ", printed, re.MULTILINE)
     errors = re.findall(r"^train\.py: (?:error|stopped): Problem \d\.\d: ", printed, re.MULTILINE)
-    assert len(errors) == TRAINED[name][0] and pictures == 0
+    assert len(errors) == TRAINED[name][0] and pictures(notebook) == []
 
 
 @each

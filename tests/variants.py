@@ -165,6 +165,10 @@ VARIANTS = {
         "resnet18.py",
         [(POOL, "out = nn.functional.adaptive_avg_pool2d(out, 1).flatten(1)")],
     ),
+    "pooling for 32 x 32 pixels": (
+        "resnet18.py",
+        [(POOL, "out = nn.functional.avg_pool2d(out, 4).flatten(1)")],
+    ),
     "pooling by avg_pool2d": (
         "resnet18.py",
         [

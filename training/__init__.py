@@ -1,4 +1,4 @@
-"""The machinery behind ``main.py``: what a student reads and runs, but does not have to write.
+"""The machinery behind ``main.py`` and ``test.py``: what students read and run, but do not write.
 
 ``run.py`` uses the other files, ``main.py`` uses ``run.py``, and nothing here imports ``main``.
 """

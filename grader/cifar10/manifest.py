@@ -37,6 +37,7 @@ HANDOUT = (
     "training/run.py",
     "training/shapes.py",
     "training/source.py",
+    "training/testing.py",
     "training/units.py",
     "docs/assignment.md",
     "docs/devoir.md",

@@ -30,6 +30,7 @@ HANDOUT = (
     "../training/program.py",
     "../training/results.py",
     "../training/shapes.py",
+    "../training/testing.py",
     "../requirements.txt",
 )
 
