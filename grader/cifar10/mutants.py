@@ -31,17 +31,11 @@ EQUIVALENT = {
         "Linear.__init__: self.out_features = out_features dropped",
         "Linear.__init__: out_features -> in_features",
     ),
-    "A Linear outside an MLP may have any initial values.": (
+    "A Linear outside an MLP may start with any finite weights that differ, and any bias.": (
         "Linear.__init__: 1 / math.sqrt(in_features) -> 1 * math.sqrt(in_features)",
         "Linear.__init__: 1 -> 2",
-        "Linear.__init__: 1 -> 0",
         "Linear.__init__: math.sqrt(in_features) -> in_features",
         "Linear.__init__: in_features -> out_features (no. 2)",
-        "Linear.__init__: torch.empty(out_features, in_features).uniform_(-bound, bound)"
-        " -> torch.empty(out_features, in_features)",
-        "Linear.__init__: -bound -> bound",
-        "Linear.__init__: torch.empty(out_features).uniform_(-bound, bound)"
-        " -> torch.empty(out_features)",
         "Linear.__init__: -bound -> bound (no. 2)",
     ),
     "1 is the default.": (
