@@ -15,7 +15,7 @@ from typing import Any
 
 from grader import sandbox
 from grader.assignment import ROOT, Assignment, Case, read_solution
-from grader.imports import read_answer
+from grader.imports import bound_by, read_answer, used_in
 from grader.server import Killed, Server, Stopped
 from grader.submissions import collect, digest
 
@@ -105,31 +105,19 @@ def _extract(source: str, part: str) -> str:
     """Return the source of a class, function or method with everything it uses in its file."""
     tree = ast.parse(source)
     owner, _, method = part.partition(".")
-    definitions = {}
+    binding: dict[str, list[ast.stmt]] = {}
     for node in tree.body:
         if method and isinstance(node, ast.ClassDef) and node.name == owner:
             node.bases = []
             node.body = [inner for inner in node.body if getattr(inner, "name", None) == method]
-        names = [getattr(node, "name", None)]
-        if isinstance(node, ast.Assign):
-            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        definitions.update(dict.fromkeys(names, node))
+        for name in bound_by(node):
+            binding.setdefault(name, []).append(node)
     kept, waiting = set(), [owner]
     while waiting:
-        found = definitions.get(waiting.pop())
-        if found is not None and found not in kept:
-            kept.add(found)
-            waiting += _names_in(found)
-    used = {name for node in kept for name in _names_in(node)}
-    for node in tree.body:
-        imported = node.names if isinstance(node, ast.Import | ast.ImportFrom) else ()
-        if used & {(alias.asname or alias.name).split(".")[0] for alias in imported}:
+        for node in binding.pop(waiting.pop(), ()):
             kept.add(node)
+            waiting += used_in(node)
     return ast.unparse(ast.Module([n for n in tree.body if n in kept], type_ignores=[]))
-
-
-def _names_in(node: ast.AST) -> set[str]:
-    return {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
 
 
 def grade(
