@@ -125,6 +125,11 @@ class Page:
             text += f"; the {name} is {_place(tied, words)}"
         if others and len(first) == len(others[0]) == 1:
             text += f". {_describe_lead(*ranked[:2])}"
+            if len(ranked) > 2 and len(ranked[0].lead(ranked[1]).values) > 1:
+                text += (
+                    f". They are the first two of {len(ranked)}, chosen by the same accuracies, so "
+                    "that the interval is somewhat too far from 0"
+                )
         self.say(f"{text}.")
 
     def say_diverged(self, groups: Groups, words: str = "{}") -> None:

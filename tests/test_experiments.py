@@ -742,6 +742,23 @@ def test_the_lead_is_that_of_paired_seeds():
     assert f"the first two differ by {interval}, which includes 0." in text
 
 
+def test_the_lead_of_a_winner_among_many_is_said_to_be_too_large():
+    accuracies = {label: {42: 0.5 + i / 10, 43: 0.5 + i / 10} for i, label in enumerate("abc")}
+    text = text_of("say_best", groups_of(accuracies))
+    assert text.endswith(
+        "which excludes 0. They are the first two of 3, chosen by the same accuracies, so that the "
+        "interval is somewhat too far from 0."
+    )
+
+
+def test_a_hypothesis_is_compared_seed_by_seed():
+    values = {"deep": Spread((3.0, 1.0, 4.0)), "shallow": Spread((2.0, 2.0, 2.0))}
+    text = regression_depth_width._check("The deep one errs most", values, max, "deep")
+    assert text == (
+        "The deep one errs most: true for 2 of 3 seeds (deep 2.667 ± 1.528, shallow 2.000 ± 0.000)."
+    )
+
+
 def test_one_seed_says_nothing_of_chance():
     text = text_of("say_best", groups_of({"a": {42: 0.6}, "b": {42: 0.5}, "c": {42: 0.4}}))
     assert "the lowest is 40.0%, with c. One seed does not show how much" in text
