@@ -1,7 +1,5 @@
 """An MLP and convolutional layers in NumPy, and ResNet-18 in PyTorch (Questions 1, 2 and 3).
 
-``train.py`` trains the ResNet-18 and draws what Questions 3.4 to 3.6 ask for.
-
 Shapes: B batch, C channels, H, W height and width, F filter size, U units, K classes.
 
 Sources:
@@ -12,9 +10,8 @@ Sources:
    the residual block and the network, here with a 3x3 stem of stride 1 for small images.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from os import PathLike
 
 import numpy as np
 import torch
@@ -31,21 +28,20 @@ BATCH_SIZE = 128
 class NN:
     """A multilayer perceptron with a softmax, its loss and its backward pass, in NumPy.
 
-    Beware of the notation: many textbooks call pre-activations Z and activations A. Here it is the
-    other way round: ``A{i}`` is the affine output of layer i and ``Z{i}`` its activation. ``Z0`` is
-    the input and the last ``Z`` the softmax.
+    Many textbooks call pre-activations Z and activations A. Here it is the other way round:
+    ``A{i}`` is the affine output of layer i and ``Z{i}`` its activation. ``Z0`` is the input and
+    the last ``Z`` the softmax. All functions are correct for large numbers too.
 
     Args:
-        dims: sizes of the input, of each hidden layer and of the output, two or more.
+        dims: sizes of the input, of each hidden layer and of the output.
         activation: of the hidden layers, "relu", "sigmoid" or "tanh".
-        epsilon: in (0, 0.5); the loss clips probabilities to [epsilon, 1 - epsilon].
+        epsilon: the loss clips probabilities to [epsilon, 1 - epsilon].
         lr: learning rate of ``update``.
         seed: of ``initialize_weights``; None leaves NumPy's random state as it is.
 
     Attributes:
-        dims, epsilon, lr, seed: the arguments.
-        activation_str: the name of the activation.
-        n_hidden: number of hidden layers, ``len(dims) - 2``.
+        dims, activation_str, epsilon, lr, seed: the arguments.
+        n_hidden: number of hidden layers.
         weights: ``W1``, ``b1``, ``W2``, ``b2`` and so on; set by ``initialize_weights``.
     """
 
@@ -65,12 +61,10 @@ class NN:
         self.seed = seed
 
     def initialize_weights(self) -> None:
-        """Initialise the weights of all layers (Question 1.1).
+        """Seed ``np.random`` unless ``seed`` is None, and set ``weights`` (Question 1.1).
 
-        Seeds ``np.random`` with ``seed``, unless it is None. Then sets ``weights`` to a dictionary
-        with, for each layer i = 1, 2, ...: ``W{i}`` (dims[i - 1], dims[i]), uniform between
-        -1 / sqrt(dims[0]) and 1 / sqrt(dims[0]), and ``b{i}`` (1, dims[i]), zeros. As on the
-        sheet, all layers have the same bound.
+        For each layer i = 1, 2, ...: ``W{i}`` (dims[i - 1], dims[i]), uniform between
+        -1 / sqrt(dims[0]) and 1 / sqrt(dims[0]), and ``b{i}`` (1, dims[i]), zeros.
         """
         if self.seed is not None:
             np.random.seed(self.seed)
@@ -81,19 +75,13 @@ class NN:
             self.weights[f"b{layer}"] = np.zeros((1, size_out))
 
     def relu(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
-        """Return max(x, 0) elementwise; with ``grad``, its derivative (Question 1.2).
-
-        The derivative at 0 is 0, as in PyTorch.
-        """
+        """Return max(x, 0) elementwise; with ``grad``, its derivative, 0 at 0 (Question 1.2)."""
         if grad:
             return np.where(x > 0, 1.0, 0.0)
         return np.maximum(x, 0)
 
     def sigmoid(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
-        """Return 1 / (1 + exp(-x)) elementwise; with ``grad``, its derivative (Question 1.2).
-
-        Correct for every finite x.
-        """
+        """Return 1 / (1 + exp(-x)) elementwise; with ``grad``, its derivative (Question 1.2)."""
         # The argument of exp is never positive: exp(-x) would overflow for x = -1,000.
         small = np.exp(-np.abs(x))
         if grad:
@@ -101,10 +89,7 @@ class NN:
         return np.where(x > 0, 1, small) / (1 + small)
 
     def tanh(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
-        """Return tanh(x) elementwise; with ``grad``, its derivative (Question 1.2).
-
-        Correct for every finite x.
-        """
+        """Return tanh(x) elementwise; with ``grad``, its derivative (Question 1.2)."""
         if grad:
             return 1 - np.tanh(x) ** 2
         return np.tanh(x)
@@ -112,8 +97,7 @@ class NN:
     def activation(self, x: np.ndarray, grad: bool = False) -> np.ndarray:
         """Apply the function named by ``activation_str``, or its derivative (Question 1.2).
 
-        Raises:
-            Exception: "Invalid activation", for an unknown name.
+        An unknown name raises ``Exception("Invalid activation")``.
         """
         if self.activation_str == "relu":
             return self.relu(x, grad)
@@ -124,23 +108,16 @@ class NN:
         raise Exception("Invalid activation")
 
     def softmax(self, x: np.ndarray) -> np.ndarray:
-        """Return the softmax of x (..., K) over the last axis (Question 1.2).
-
-        Correct for every finite x, since softmax(x) = softmax(x - c) for any number c.
-        """
+        """Return the softmax of x (..., K) over the last axis (Question 1.2)."""
         exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
         return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
     def forward(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the cache of a batch (Question 1.3).
+        """Return the cache of a batch x (B, dims[0]) (Question 1.3).
 
-        Args:
-            x: (B, dims[0])
-
-        Returns:
-            ``Z0`` (the input), ``A1``, ``Z1``, ..., ``Am``, ``Zm``: the pre-activation ``A{i}`` and
-            the activation ``Z{i}`` of layer i, both (B, dims[i]). The activation of the last layer
-            m is the softmax.
+        It holds ``Z0``, ``A1``, ``Z1``, ..., ``Am``, ``Zm``: the input, then the pre-activation
+        ``A{i}`` and the activation ``Z{i}`` of each layer i, both (B, dims[i]). The activation of
+        the last layer m is the softmax.
         """
         cache = {"Z0": x}
         last = self.n_hidden + 1
@@ -151,30 +128,22 @@ class NN:
         return cache
 
     def loss(self, prediction: np.ndarray, labels: np.ndarray) -> float:
-        """Return the cross-entropy of the predictions, averaged over the batch (Question 1.4).
+        """Return the cross-entropy, averaged over the batch (Question 1.4).
 
-        Args:
-            prediction: (B, K) probabilities, clipped to [``epsilon``, 1 - ``epsilon``].
-            labels: (B, K) one-hot.
+        The labels (B, K) are one-hot. The prediction (B, K), probabilities, is clipped to
+        [``epsilon``, 1 - ``epsilon``] first.
         """
         probabilities = np.clip(prediction, self.epsilon, 1 - self.epsilon)
         return -(labels * np.log(probabilities)).sum(axis=1).mean()
 
     def backward(self, cache: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the gradients of the cross-entropy of a softmax (Question 1.5).
+        """Return the gradients of the loss for one-hot labels (B, K) (Question 1.5).
 
-        The gradients ignore the clipping in ``loss``, so that confidently wrong examples still
-        have one.
-
-        Args:
-            cache: from ``forward``.
-            labels: (B, K) one-hot.
-
-        Returns:
-            ``dAm``, ``dWm``, ``dbm``, ``dZ(m-1)``, ``dA(m-1)``, ``dW(m-1)``, ``db(m-1)``, ...,
-            ``dA1``, ``dW1``, ``db1``. ``dA{i}`` and ``dZ{i}`` (B, dims[i]) are gradients of each
-            example's own loss, not divided by B; ``dW{i}`` (dims[i - 1], dims[i]) and ``db{i}``
-            (1, dims[i]) are means over the batch.
+        These are ``dAm``, ``dWm``, ``dbm``, ``dZ(m-1)``, ``dA(m-1)``, ``dW(m-1)``, ``db(m-1)``,
+        ..., ``dA1``, ``dW1``, ``db1``. ``dA{i}`` and ``dZ{i}`` (B, dims[i]) are gradients of each
+        example's own loss, not divided by B; ``dW{i}`` (dims[i - 1], dims[i]) and ``db{i}``
+        (1, dims[i]) are means over the batch. They ignore the clipping in ``loss``, so that
+        confidently wrong examples have a gradient too.
         """
         last = self.n_hidden + 1
         grads = {f"dA{last}": cache[f"Z{last}"] - labels}
@@ -190,11 +159,7 @@ class NN:
         return grads
 
     def update(self, grads: dict[str, np.ndarray]) -> None:
-        """Take one step of gradient descent with learning rate ``lr`` (Question 1.6).
-
-        Args:
-            grads: from ``backward``; only ``dW{i}`` and ``db{i}`` are used.
-        """
+        """Take a step of gradient descent with ``dW{i}`` and ``db{i}`` (Question 1.6)."""
         for name in self.weights:
             self.weights[name] = self.weights[name] - self.lr * grads[f"d{name}"]
 
@@ -230,59 +195,41 @@ class Convolution2dLayer:
         self.seed = seed
 
     def initialize_weights(self) -> None:
-        """Set ``weights`` (U, F, F) to uniform numbers in [0, 1) (Question 2.1).
-
-        Seeds ``np.random`` with ``seed`` first, unless it is None.
-        """
+        """Seed as ``NN`` does, and draw ``weights`` uniformly from [0, 1) (Question 2.1)."""
         if self.seed is not None:
             np.random.seed(self.seed)
         shape = (self.n_units, self.filter_size, self.filter_size)
         self.weights = np.random.uniform(0, 1, size=shape)
 
     def forward(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Apply every filter at every position (Question 2.1).
+        """Apply every filter at every position of x (B, 1, H, W) (Question 2.1).
 
-        Args:
-            x: (B, 1, H, W)
-
-        Returns:
-            ``x``, and ``out`` (B, U, H', W') with H' = (H - F) // stride + 1 and W' likewise.
+        Returns ``x``, and ``out`` (B, U, H', W') with H' = (H - F) // stride + 1 and W' likewise.
         """
+        height, width = ((size - self.filter_size) // self.stride + 1 for size in x.shape[2:])
         columns = _columns(x, self.filter_size, self.stride)
-        batch, size, _, height, width = columns.shape
-        columns = columns.reshape(batch, size * size, height * width)
-        out = self.weights.reshape(self.n_units, size * size) @ columns  # (B, U, H' W')
-        return {"x": x, "out": out.reshape(batch, self.n_units, height, width)}
+        out = self.weights.reshape(self.n_units, self.filter_size**2) @ columns  # (B, U, H' W')
+        return {"x": x, "out": out.reshape(len(x), self.n_units, height, width)}
 
     def backward(self, cache: dict[str, np.ndarray], grad_output: np.ndarray) -> np.ndarray:
-        """Return the gradient of the loss with respect to the weights (Question 2.2).
+        """Return the gradient of the loss with respect to the weights, (U, F, F) (Question 2.2).
 
-        Args:
-            cache: from ``forward``.
-            grad_output: gradient with respect to ``out``, (B, U, H', W').
-
-        Returns:
-            (U, F, F), summed over all images and positions.
+        It is the sum over all images and positions. ``cache`` is from ``forward``, and
+        ``grad_output`` (B, U, H', W') the gradient with respect to its ``out``.
         """
         columns = _columns(cache["x"], self.filter_size, self.stride)
-        batch, size, _, height, width = columns.shape
-        columns = columns.reshape(batch, size * size, height * width)
-        flat = grad_output.reshape(batch, self.n_units, height * width)
+        flat = grad_output.reshape(len(columns), self.n_units, columns.shape[2])  # (B, U, H' W')
         return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)
 
 
 class MaxPooling2dLayer:
     """Max pooling over windows of F x F pixels that do not overlap, in NumPy.
 
-    Rows and columns at the lower and right edge that do not fill a window are dropped, as by
-    default in ``torch.nn.functional.max_pool2d``: their gradient is zero.
+    As in PyTorch, rows and columns at the lower and right edge that do not fill a window are
+    dropped: their gradient is zero.
 
     Args:
-        filter_size: F, height and width of a window.
-
-    Attributes:
-        filter_size: the argument.
-        stride: the same number.
+        filter_size: F, height and width of a window; kept as ``filter_size`` and ``stride``.
     """
 
     def __init__(self, filter_size: int = 2):
@@ -290,54 +237,42 @@ class MaxPooling2dLayer:
         self.stride = filter_size
 
     def forward(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the maxima (Question 2.3).
-
-        Args:
-            x: (B, C, H, W)
-
-        Returns:
-            ``x``, and ``out`` (B, C, H // F, W // F).
-        """
-        windows = _windows(x, self.filter_size)
-        # The maximum over the first axis is ten times faster in NumPy than that over the last.
-        candidates = windows.reshape(self.filter_size**2, *windows.shape[2:])
-        return {"x": x, "out": candidates.max(axis=0)}
+        """Return ``x`` (B, C, H, W) and maxima ``out`` (B, C, H // F, W // F) (Question 2.3)."""
+        return {"x": x, "out": np.max(_pixels(x, self.filter_size), axis=0)}
 
     def backward(self, cache: dict[str, np.ndarray], grad_output: np.ndarray) -> np.ndarray:
-        """Return the gradient of the loss with respect to the input (Question 2.4).
+        """Return the gradient of the loss with respect to ``x``, (B, C, H, W) (Question 2.4).
 
-        Args:
-            cache: from ``forward``.
-            grad_output: gradient with respect to ``out``, (B, C, H // F, W // F).
-
-        Returns:
-            (B, C, H, W): the gradient of each maximum at its pixel, zero elsewhere. If several
-            pixels of a window are maximal, each receives the whole gradient; PyTorch gives it to
-            the first only.
+        ``cache`` is from ``forward``, and ``grad_output`` (B, C, H // F, W // F) the gradient with
+        respect to its ``out``. Each maximum of a window receives the whole gradient of that
+        window, also where several pixels are equal; in PyTorch only the first of them does.
         """
-        maximal = _windows(cache["x"], self.filter_size) == cache["out"]
         gradient = np.zeros(cache["x"].shape, grad_output.dtype)
-        # _windows returns a view: what is written into it is written into the gradient.
-        np.multiply(maximal, grad_output, out=_windows(gradient, self.filter_size))
+        # Image by image, which is faster: an image fits into the processor's cache.
+        for image, maxima, grad, target in zip(cache["x"], cache["out"], grad_output, gradient):
+            places = zip(_pixels(image, self.filter_size), _pixels(target, self.filter_size))
+            for pixels, view in places:
+                view[...] = grad * (pixels == maxima)  # writes into the gradient
         return gradient
 
 
 def _columns(x: np.ndarray, filter_size: int, stride: int) -> np.ndarray:
-    """Return the pixels of x (B, 1, H, W) under a filter at each position, (B, F, F, H', W').
+    """Return the pixels of x (B, 1, H, W) under a filter at each position, (B, F F, H' W').
 
     They turn a convolution into a matrix product (K. Chellapilla et al., "High Performance
     Convolutional Neural Networks for Document Processing", 2006).
     """
     windows = sliding_window_view(x[:, 0], (filter_size, filter_size), axis=(1, 2))
-    return windows[:, ::stride, ::stride].transpose(0, 3, 4, 1, 2)
+    windows = windows[:, ::stride, ::stride]  # (B, H', W', F, F)
+    return windows.transpose(0, 3, 4, 1, 2).reshape(len(x), filter_size**2, -1)
 
 
-def _windows(x: np.ndarray, size: int) -> np.ndarray:
-    """Return a view of x (B, C, H, W): the pixels of each window, (F, F, B, C, H // F, W // F)."""
-    batch, channels, height, width = x.shape
-    rows, columns = height // size, width // size
-    whole = x[:, :, : rows * size, : columns * size]
-    return whole.reshape(batch, channels, rows, size, columns, size).transpose(3, 5, 0, 1, 2, 4)
+def _pixels(x: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return, for each pixel of a window, a view of x (..., H, W): this pixel of all windows."""
+    height, width = x.shape[-2] // size * size, x.shape[-1] // size * size
+    return [
+        x[..., row:height:size, column:width:size] for row in range(size) for column in range(size)
+    ]
 
 
 # ---------------------------------------------------------------- Question 3: ResNet-18 in PyTorch
@@ -347,8 +282,7 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a residual connection around them (source 3, figure 2).
 
     Args:
-        in_channels: of the input.
-        channels: of the output.
+        in_channels, channels: of the input and of the output.
         conv_stride: stride of the first convolution and of the residual connection.
         activation_str: "relu" or "tanh".
         initialization: of the two convolutions, "xavier_normal", "xavier_uniform" or
@@ -392,8 +326,7 @@ class ResidualBlock(nn.Module):
     def activation(self, input: Tensor) -> Tensor:
         """Apply the function named by ``activation_str`` to each element (Question 3.1).
 
-        Raises:
-            Exception: "Invalid activation", for an unknown name.
+        An unknown name raises ``Exception("Invalid activation")``.
         """
         if self.activation_str == "relu":
             return torch.relu(input)
@@ -429,17 +362,13 @@ class ResNet18(nn.Module):
     """A stem, four layers of two residual blocks, global average pooling, a linear classifier.
 
     Args:
-        activation_str: "relu" or "tanh".
-        initialization: of the convolutions in the blocks; see ``ResidualBlock``.
+        activation_str, initialization: as in ``ResidualBlock``; the latter is of the blocks only.
 
     Attributes:
         n_classes: K, 10.
         conv1, bn1: the stem, 3 to 64 channels, 3x3.
         layer1, layer2, layer3, layer4: of 64, 128, 256 and 512 channels and strides 1, 2, 2, 2.
         avgpool, linear: the classifier.
-
-    Raises:
-        Exception: "Invalid initialization", for an unknown name.
     """
 
     def __init__(self, activation_str: str = "relu", initialization: str = "xavier_normal"):
@@ -457,16 +386,8 @@ class ResNet18(nn.Module):
         self.linear = nn.Linear(512, self.n_classes)
 
     def activation(self, input: Tensor) -> Tensor:
-        """Apply the function named by ``activation_str`` to each element.
-
-        Raises:
-            Exception: "Invalid activation", for an unknown name.
-        """
-        if self.activation_str == "relu":
-            return torch.relu(input)
-        if self.activation_str == "tanh":
-            return torch.tanh(input)
-        raise Exception("Invalid activation")
+        """Apply the activation of the blocks to each element."""
+        return self.layer1[0].activation(input)
 
     def _create_layer(self, in_channels: int, channels: int, conv_stride: int = 1) -> nn.Sequential:
         """Return two residual blocks (Question 3.2).
@@ -517,45 +438,31 @@ class Images(Dataset):
 
 def make_loaders(train: Images, val: Images) -> tuple[DataLoader, DataLoader]:
     """Return loaders of 128 images per batch; that of the training images shuffles them."""
-    # default_convert returns the batch as it is; the default would collate it again.
-    return (
-        DataLoader(train, BATCH_SIZE, shuffle=True, collate_fn=default_convert),
-        DataLoader(val, BATCH_SIZE, collate_fn=default_convert),
-    )
+    # Images returns whole batches; default_convert leaves them as they are.
+    options = {"batch_size": BATCH_SIZE, "collate_fn": default_convert}
+    return DataLoader(train, shuffle=True, **options), DataLoader(val, **options)
 
 
-def get_cifar10(data_dir: str | PathLike[str] = "data") -> tuple[DataLoader, DataLoader]:
-    """Return loaders of the training and validation images of CIFAR-10, 128 per batch.
+def get_cifar10(data_dir: str = "data") -> tuple[DataLoader, DataLoader]:
+    """Return loaders of the training and validation images of CIFAR-10 and their labels.
 
-    As on the sheet, the validation images are the test split of CIFAR-10. Choosing by validation
-    accuracy, as in Question 3.7, thus chooses on the test split, and the accuracy of the choice
-    does not estimate that on new images.
-
-    Args:
-        data_dir: folder to which torchvision downloads the images on first use.
-
-    Returns:
-        Loaders of images (B, 3, 32, 32) in [0, 1] and labels (B,).
+    As on the sheet, the validation images are the test split. torchvision downloads both to
+    ``data_dir`` on first use.
     """
     from torchvision.datasets import CIFAR10  # here: Questions 1 and 2 do not need torchvision
 
-    parts = [CIFAR10(data_dir, train=train, download=True) for train in (True, False)]
-    train, val = (
-        Images(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets))
-        for part in parts
-    )
-    return make_loaders(train, val)
+    def read(train: bool) -> Images:
+        part = CIFAR10(data_dir, train=train, download=True)
+        return Images(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets))
 
-
-Loader = Iterable[tuple[Tensor, Tensor]]
-Criterion = Callable[[Tensor, Tensor], Tensor]
+    return make_loaders(read(train=True), read(train=False))
 
 
 def train_loop(
     epoch: int,
     model: nn.Module,
-    train_loader: Loader,
-    criterion: Criterion,
+    train_loader: DataLoader,
+    criterion: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> tuple[float, float]:
     """Train for one epoch, in training mode (Question 3.3).
@@ -568,13 +475,13 @@ def train_loop(
         optimizer: of the model's parameters.
 
     Returns:
-        Accuracy, as a fraction, and loss: means over all images, each measured before the step of
-        its batch. Images of a smaller last batch have the same weight.
+        Accuracy, a fraction, and loss: means over all images, measured before the step of their
+        batch. The images of a smaller last batch count as much as the others.
     """
     device = next(model.parameters()).device
     model.train()
-    # Summed on the device and read once: reading waits for the GPU.
-    correct, total_loss, number = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    # Two of these sums become tensors. They are read at the end only: reading waits for the GPU.
+    correct = total_loss = number = 0
     for images, labels in train_loader:
         images, labels = images.to(device), labels.to(device)
         logits = model(images)
@@ -585,29 +492,24 @@ def train_loop(
         correct += (logits.argmax(dim=1) == labels).sum()
         total_loss += loss.detach() * len(labels)
         number += len(labels)
-    return correct.item() / number, total_loss.item() / number
+    return float(correct) / number, float(total_loss) / number
 
 
 @torch.no_grad()
 def valid_loop(
-    epoch: int, model: nn.Module, val_loader: Loader, criterion: Criterion
+    epoch: int, model: nn.Module, val_loader: DataLoader, criterion: nn.Module
 ) -> tuple[float, float]:
-    """Evaluate the model in evaluation mode, without changing it (Question 3.3).
+    """Return accuracy and loss as ``train_loop`` does, in evaluation mode (Question 3.3).
 
-    Args:
-        epoch: number of the epoch, for messages.
-        model, val_loader, criterion: as in ``train_loop``.
-
-    Returns:
-        Accuracy, as a fraction, and loss: means over all images.
+    The model does not change.
     """
     device = next(model.parameters()).device
     model.eval()
-    correct, total_loss, number = torch.zeros((), device=device), torch.zeros((), device=device), 0
+    correct = total_loss = number = 0
     for images, labels in val_loader:
         images, labels = images.to(device), labels.to(device)
         logits = model(images)
         correct += (logits.argmax(dim=1) == labels).sum()
         total_loss += criterion(logits, labels) * len(labels)
         number += len(labels)
-    return correct.item() / number, total_loss.item() / number
+    return float(correct) / number, float(total_loss) / number

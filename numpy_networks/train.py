@@ -94,7 +94,7 @@ def main(
         training = make_training(args, network.to(device), train_loader, val_loader)
         training.facts |= {"network": name, "data": trained_on}
         print(
-            f"{name}: {training.facts['parameters']:,} parameters on {device}; {data_name}: "
+            f"{name}: {training.facts['parameters']:,} parameters on {device}\n{data_name}: "
             f"{len(train_loader.dataset):,} images train, {len(val_loader.dataset):,} validate"
         )
         return training
@@ -102,7 +102,7 @@ def main(
     def draw(training: Training) -> list[Path]:
         curves, *filters_and_maps = (args.logdir / figure for figure in FIGURES)
         draw_curves(training.history, curves, f"{name} on {trained_on}")
-        print(describe(training.history))
+        print(describe(training))
         if build is not None:
             return [curves]
         first, last, *maps = filters_and_maps
@@ -144,8 +144,8 @@ def make_training(
         returned = valid_loop(epoch, network, val_loader, criterion)
         valid_acc, valid_loss = _numbers("valid_loop", returned)
         print(
-            f"epoch {epoch}: training loss {train_loss:.4f}, accuracy {train_acc:.4f}; "
-            f"validation loss {valid_loss:.4f}, accuracy {valid_acc:.4f}; {seconds:.1f} s",
+            f"epoch {epoch:>3}/{args.epochs}  train loss {train_loss:.3f} acc {train_acc:.3f}  "
+            f"valid loss {valid_loss:.3f} acc {valid_acc:.3f}  {seconds:5.1f} s",
             flush=True,
         )
         return {
@@ -173,15 +173,20 @@ def _numbers(loop: str, returned: Any) -> tuple[float, float]:
     return accuracy, loss
 
 
-def describe(history: dict[str, list[float]]) -> str:
-    """Return in words what Questions 3.7 and 3.8 ask for."""
-    best = int(np.argmax(history["valid_accs"]))
+def describe(training: Training) -> str:
+    """Return the numbers that Questions 3.7 and 3.8 ask for, as lines for the terminal."""
+    facts, history = training.facts, training.history
     losses, accuracies = history["valid_losses"], history["valid_accs"]
-    return (
-        f"{len(losses)} epochs, {sum(history['train_seconds']):,.0f} s of training; validation "
-        f"loss {losses[-1]:.4f}, accuracy {accuracies[-1]:.4f}; the best is epoch {best + 1}: "
-        f"loss {losses[best]:.4f}, accuracy {accuracies[best]:.4f}"
-    )
+    lines = [
+        f"{facts['network']}: {facts['parameters']:,} parameters, {len(losses)} epochs, "
+        f"{sum(history['train_seconds']):,.0f} s of training"
+    ]
+    for which, index in (("last", len(losses) - 1), ("best", int(np.argmax(accuracies)))):
+        lines.append(
+            f"{which} epoch, {index + 1}: validation loss {losses[index]:.4f}, "
+            f"accuracy {accuracies[index]:.4f}"
+        )
+    return "\n".join(lines)
 
 
 def load_model(logdir: str | Path) -> tuple[ResNet18, Tensor]:

@@ -104,9 +104,10 @@ def main(argv: list[str] | None = None) -> int:
             seconds = time.perf_counter() - started
             numbers = {name: values[-1] for name, values in logs.items()}
             print(
-                f"epoch {epoch:>2}: loss {numbers['train_loss']:.4f} in training, "
-                f"{numbers['test_loss']:.4f} on the test images; "
-                f"MAE {numbers['train_mae']:.4f} and {numbers['test_mae']:.4f}; {seconds:.1f} s",
+                f"epoch {epoch:>3}/{args.epochs}  "
+                f"train loss {numbers['train_loss']:.3f} MAE {numbers['train_mae']:.3f}  "
+                f"test loss {numbers['test_loss']:.3f} MAE {numbers['test_mae']:.3f}  "
+                f"{seconds:5.1f} s",
                 flush=True,
             )
             return {**numbers, "train_seconds": seconds}

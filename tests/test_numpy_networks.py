@@ -490,7 +490,7 @@ def test_the_handout_is_complete_and_clean(handout):
 def test_nothing_that_students_write_is_in_the_handout(handout):
     text = (handout / "solution.py").read_text(encoding="utf-8")
     for secret in (
-        *("sliding_window_view", "np.clip", "_columns", "_windows", "-bound, bound"),
+        *("sliding_window_view", "np.clip", "_columns", "_pixels", "-bound, bound"),
         *("exponentials", "optimizer.step", "np.maximum", "keepdims", "loss.backward", ".T @"),
         *("kernel_size=3", "conv_stride=2", "nn.BatchNorm2d(channels)"),
     ):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -62,14 +63,31 @@ def state_of(folder):
     return checkpoint.load_checkpoint(folder / "checkpoint.pt", {})
 
 
+def assert_same(first, second):
+    """Two runs have the same weights, numbers and figures, bit by bit."""
+    states = state_of(first), state_of(second)
+    for name, tensor in states[0]["network"].items():
+        assert torch.equal(tensor, states[1]["network"][name]), name
+    for name in states[0]["history"].keys() - {"train_seconds"}:
+        assert states[0]["history"][name] == states[1]["history"][name], name
+    figures = [{path.name: path.read_bytes() for path in d.glob("*.png")} for d in (first, second)]
+    assert figures[0] and figures[0] == figures[1]
+
+
 def test_a_resnet18_is_trained_drawn_and_kept(program, small_npz, tmp_path, capsys):
     train, folder = program("numpy_networks"), tmp_path / "a run é"
     words = "--subset 8 --epochs 1 --device cpu --seed 0 --image 3 --activation tanh"
     arguments = [*words.split(), "--data", str(small_npz), "--logdir", str(folder)]
     assert train.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "ResNet-18: 11,173,962 parameters on cpu; bands: 8 images train, 8 validate" in printed
-    assert "1 epochs, " in printed and " s of training; validation loss " in printed
+    assert "ResNet-18: 11,173,962 parameters on cpu\nbands: 8 images train, 8 validate" in printed
+    assert re.search(
+        r"^ResNet-18: 11,173,962 parameters, 1 epochs, \d+ s of training$", printed, re.M
+    )
+    assert re.search(
+        r"^best epoch, 1: validation loss \d\.\d{4}, accuracy \d\.\d{4}$", printed, re.M
+    )
+    assert max(map(len, printed.splitlines())) <= 80
     results = results_of(folder)
     assert results["finished"] == "trained to the end" and results["args"]["seed"] == 0
     for name in ("train_losses", "valid_losses", "train_accs", "valid_accs", "train_seconds"):
@@ -108,7 +126,9 @@ def test_the_regression_writes_its_numbers_its_times_and_a_figure(regression, tm
     assert results["seed"] == 197331 and results["parameters"] == 3072 * 4 + 4 + 5
     for name in ("train_loss", "test_loss", "train_mae", "test_mae", "train_seconds"):
         assert len(results[name]) == 2
-    assert f"and {results['test_mae'][-1]:.4f};" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"test loss {results['test_loss'][-1]:.3f} MAE {results['test_mae'][-1]:.3f}" in printed
+    assert max(map(len, printed.splitlines())) <= 80
     assert (tmp_path / "a" / "mae.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -126,11 +146,61 @@ def test_a_run_in_two_parts_equals_one_in_one(either, tmp_path):
     assert either("--logdir", "whole", epochs=3) == 0
     assert either("--logdir", "parts", epochs=1) == 0
     assert either("--logdir", "parts", "--resume", epochs=3) == 0
-    whole, parts = (state_of(tmp_path / name) for name in ("whole", "parts"))
-    for name, tensor in whole["network"].items():
-        assert torch.equal(tensor, parts["network"][name])
-    for name in whole["history"].keys() - {"train_seconds"}:
-        assert whole["history"][name] == parts["history"][name]
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+# train.py with a pause in the second epoch: the 300 images are three batches.
+PAUSES = """
+import sys
+import torch
+from torch import nn
+from train import main
+
+step, steps = torch.optim.Adam.step, []
+
+def step_and_pause(self, *arguments):
+    step(self, *arguments)
+    steps.append(self)
+    if len(steps) == 5:
+        print("paused", flush=True)
+        sys.stdin.read()
+
+torch.optim.Adam.step = step_and_pause
+"""
+OWN = "main(sys.argv[1:], lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), 'My MLP')"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fixture", "flags", "call"),
+    [
+        ("regression", "regression", ["--dense_hiddens", "4"], "main(sys.argv[1:])"),
+        ("numpy_networks", "classifier", ["--device", "cpu"], OWN),
+    ],
+    ids=["regression", "numpy_networks"],
+)
+def test_kill_9_costs_only_the_epoch_in_progress(
+    assignment, fixture, flags, call, request, small_npz, tmp_path, capsys
+):
+    train = request.getfixturevalue(fixture)
+    assert train("--logdir", "whole", epochs=3) == 0
+    command = [sys.executable, "-c", PAUSES + call, "--data", str(small_npz), "--epochs", "3"]
+    with subprocess.Popen(
+        [*command, "--logdir", "killed", *flags],
+        cwd=tmp_path,
+        env={**SINGLE, "PYTHONPATH": str(ROOT / assignment)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while process.stdout.readline() not in ("paused\n", ""):
+            pass
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert len(results_of(tmp_path / "killed")["train_seconds"]) == 1
+    capsys.readouterr()
+    assert train("--logdir", "killed", "--resume", epochs=3) == 0
+    assert "resuming after epoch 1\nepoch   2/3  " in capsys.readouterr().out
+    assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_what_is_there_is_not_overwritten_in_silence(either, tmp_path, capsys):
@@ -195,12 +265,12 @@ def test_a_signal_leaves_the_finished_epochs(number, small_npz, tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, "100000"], cwd=tmp_path, env=SINGLE, **pipes) as process:
         for line in process.stdout:
-            if line.startswith("epoch  2:"):
+            if line.startswith("epoch   2/"):
                 process.send_signal(number)
                 break
         _, error = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    assert error.count("\n") == 1 and "the same command with --resume continues after" in error
+    assert re.fullmatch(r".* after epoch \d+; the same command with --resume continues\n", error)
     done = len(results_of(tmp_path / "a")["train_mae"])
     assert done >= 1
     resumed = subprocess.run(

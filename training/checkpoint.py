@@ -60,9 +60,7 @@ def open_folder(folder: Path, resume: str | None, overwrite: bool) -> tuple[File
         OSError: the folder cannot be made or written to.
     """
     if resume == "must" and not _checkpoints(folder):  # before a folder is made for nothing
-        raise ValueError(
-            f"--resume: there is no {folder / CHECKPOINT}; --resume auto starts where none is"
-        )
+        raise ValueError(f"--resume: there is no {folder / CHECKPOINT}")
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock(folder)
     try:

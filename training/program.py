@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import math
 import platform
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,14 +204,15 @@ def run(build: Callable[[], Training], draw: Callable[[Training], list[Path]]) -
                     status = report("train.py", f"stopped: {error}; a smaller --lr may help", 1)
                 if training.epoch > 0:
                     names = [RESULTS, checkpoint.CHECKPOINT, *(p.name for p in draw(training))]
-                    print(f"{training.args.logdir}: {', '.join(names)}")
+                    files = f"{training.args.logdir}: {', '.join(names)}"
+                    print(textwrap.fill(files, 80, break_long_words=False, break_on_hyphens=False))
         return status
     except interrupt.Interrupted as interruption:
         words = f"stopped by {interruption}; no epoch is finished"
         if training is not None and training.epoch > 0:
             words = (
-                f"stopped by {interruption}; the same command with --resume continues after epoch "
-                f"{training.epoch}"
+                f"stopped by {interruption} after epoch {training.epoch}; "
+                "the same command with --resume continues"
             )
         return report("train.py", words, interruption.status)
     except (MemoryError, RuntimeError, ValueError, OSError) as error:

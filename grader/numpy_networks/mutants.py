@@ -28,37 +28,34 @@ EQUIVALENT = {
         "NN.loss: np.clip(prediction, self.epsilon, 1 - self.epsilon)"
         " -> np.clip(self.epsilon, prediction, 1 - self.epsilon)",
     ),
-    "The order of factors has no effect.": (
-        "MaxPooling2dLayer.backward: np.multiply(maximal, grad_output,"
-        " out=_windows(gradient, self.filter_size)) -> np.multiply(grad_output, maximal,"
-        " out=_windows(gradient, self.filter_size))",
-    ),
     "1 is the default.": (
         "ResidualBlock.__init__: nn.Conv2d without stride=1",
         "ResNet18.__init__: nn.Conv2d without stride=1",
         "ResNet18.__init__: self._create_layer without conv_stride=1",
     ),
     "Submissions are graded on one device.": (
-        "train_loop: torch.zeros without device=device",
-        "train_loop: torch.zeros without device=device (no. 2)",
         "train_loop: images, labels = (images.to(device), labels.to(device)) dropped",
         "train_loop: images.to(device) -> images",
         "train_loop: labels.to(device) -> labels",
-        "valid_loop: torch.zeros without device=device",
-        "valid_loop: torch.zeros without device=device (no. 2)",
         "valid_loop: images, labels = (images.to(device), labels.to(device)) dropped",
         "valid_loop: images.to(device) -> images",
         "valid_loop: labels.to(device) -> labels",
     ),
     "A 0-dim tensor counts as a number.": (
-        "train_loop: correct.item() -> correct",
-        "train_loop: total_loss.item() -> total_loss",
-        "valid_loop: correct.item() -> correct",
-        "valid_loop: total_loss.item() -> total_loss",
+        "train_loop: float(correct) -> correct",
+        "train_loop: float(total_loss) -> total_loss",
+        "valid_loop: float(correct) -> correct",
+        "valid_loop: float(total_loss) -> total_loss",
     ),
     "The loss is the same; it only keeps more in memory.": ("train_loop: loss.detach() -> loss",),
 }
 
+CONVOLVED = """        height, width = ((size - self.filter_size) // self.stride + 1 for size in x.shape[2:])
+        columns = _columns(x, self.filter_size, self.stride)
+"""
+PADDED = "padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))"
+POOLED = """            for pixels, view in places:
+                view[...] = grad * (pixels == maxima)"""
 CONV1 = "nn.Conv2d(\n            in_channels, channels, kernel_size=3, stride=conv_stride, padding=1, bias=False\n        )"
 CONV2 = "self.conv2 = nn.Conv2d(channels, channels, kernel_size=3, stride=1, padding=1, bias=False)"
 SECOND = "        out = self.bn2(self.conv2(out))\n"
@@ -74,14 +71,14 @@ VALID_MEANS = """        correct += (logits.argmax(dim=1) == labels).sum()
         total_loss += criterion(logits, labels) * len(labels)
         number += len(labels)
 """
-TRAIN_END = """    return correct.item() / number, total_loss.item() / number
+TRAIN_END = """    return float(correct) / number, float(total_loss) / number
 
 
 @torch.no_grad()
 """
 VALID_END = """        total_loss += criterion(logits, labels) * len(labels)
         number += len(labels)
-    return correct.item() / number, total_loss.item() / number
+    return float(correct) / number, float(total_loss) / number
 """
 
 # File: question, and questions that necessarily fail with it: a text that occurs once in the
@@ -303,27 +300,33 @@ BY_HAND = {
                 "a channel too many": "shape = (self.n_units, 1, self.filter_size, self.filter_size)",
                 "the units come last": "shape = (self.filter_size, self.filter_size, self.n_units)",
             },
-            "out = self.weights.reshape(self.n_units, size * size) @ columns": {
-                "the filters are flipped, as in a mathematical convolution": "out = self.weights[:, ::-1, ::-1].reshape(self.n_units, size * size) @ columns",
-                "the filters are transposed": "out = self.weights.transpose(0, 2, 1).reshape(self.n_units, size * size) @ columns",
-                "the mean under a filter": "out = self.weights.reshape(self.n_units, size * size) @ columns / size**2",
-                "a ReLU in the convolution": "out = np.maximum(self.weights.reshape(self.n_units, size * size) @ columns, 0)",
+            "out = self.weights.reshape(self.n_units, self.filter_size**2) @ columns": {
+                "the filters are flipped, as in a mathematical convolution": "out = self.weights[:, ::-1, ::-1].reshape(self.n_units, self.filter_size**2) @ columns",
+                "the filters are transposed": "out = self.weights.transpose(0, 2, 1).reshape(self.n_units, self.filter_size**2) @ columns",
+                "the mean under a filter": "out = self.weights.reshape(self.n_units, self.filter_size**2) @ columns / self.filter_size**2",
+                "a ReLU in the convolution": "out = np.maximum(self.weights.reshape(self.n_units, self.filter_size**2) @ columns, 0)",
             },
-            "        columns = _columns(x, self.filter_size, self.stride)\n": {
-                "the stride is ignored": "        columns = _columns(x, self.filter_size, 1)\n",
-                "the filter size is fixed": "        columns = _columns(x, 3, self.stride)\n",
-                "zeros around the image": "        columns = _columns(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), self.filter_size, self.stride)\n",
-                "the image is transposed": "        columns = _columns(x.swapaxes(2, 3), self.filter_size, self.stride)\n",
-                "the first image for all": "        columns = _columns(np.repeat(x[:1], len(x), axis=0), self.filter_size, self.stride)\n",
+            CONVOLVED: {
+                "the stride is ignored": CONVOLVED.replace("self.stride", "1"),
+                "the filter size is fixed": CONVOLVED.replace("self.filter_size", "3"),
+                "zeros around the image": CONVOLVED.replace("x.shape", "padded.shape")
+                .replace("(x, ", "(padded, ")
+                .replace("        height", f"        {PADDED}\n        height"),
+                "the image is transposed": CONVOLVED.replace(
+                    "x.shape[2:]", "x.shape[:1:-1]"
+                ).replace("(x, ", "(x.swapaxes(2, 3), "),
+                "the first image for all": CONVOLVED.replace(
+                    "(x, ", "(np.repeat(x[:1], len(x), axis=0), "
+                ),
             },
-            'return {"x": x, "out": out.reshape(batch, self.n_units, height, width)}': {
-                "the units come last in the output": 'return {"x": x, "out": out.reshape(batch, self.n_units, height, width).transpose(0, 2, 3, 1)}',
-                "one output for all calls": 'self.out = getattr(self, "out", np.zeros((batch, self.n_units, height, width)))\n        self.out = self.out if self.out.shape[0] == batch else np.zeros((batch, self.n_units, height, width))\n        self.out[...] = out.reshape(batch, self.n_units, height, width)\n        return {"x": x, "out": self.out}',
-                "the output is clipped": 'return {"x": x, "out": out.reshape(batch, self.n_units, height, width).clip(-1000, 1000)}',
-                "the random state is set": 'np.random.seed(0)\n        return {"x": x, "out": out.reshape(batch, self.n_units, height, width)}',
-                "the image is changed": 'x *= 0.5\n        return {"x": 2 * x, "out": out.reshape(batch, self.n_units, height, width)}',
-                "the array for the cache": "return out.reshape(batch, self.n_units, height, width)",
-                "x is left out of the cache": 'return {"out": out.reshape(batch, self.n_units, height, width)}',
+            'return {"x": x, "out": out.reshape(len(x), self.n_units, height, width)}': {
+                "the units come last in the output": 'return {"x": x, "out": out.reshape(len(x), self.n_units, height, width).transpose(0, 2, 3, 1)}',
+                "one output for all calls": 'self.out = getattr(self, "out", np.zeros((len(x), self.n_units, height, width)))\n        self.out = self.out if self.out.shape[0] == len(x) else np.zeros((len(x), self.n_units, height, width))\n        self.out[...] = out.reshape(len(x), self.n_units, height, width)\n        return {"x": x, "out": self.out}',
+                "the output is clipped": 'return {"x": x, "out": out.reshape(len(x), self.n_units, height, width).clip(-1000, 1000)}',
+                "the random state is set": 'np.random.seed(0)\n        return {"x": x, "out": out.reshape(len(x), self.n_units, height, width)}',
+                "the image is changed": 'x *= 0.5\n        return {"x": 2 * x, "out": out.reshape(len(x), self.n_units, height, width)}',
+                "the array for the cache": "return out.reshape(len(x), self.n_units, height, width)",
+                "x is left out of the cache": 'return {"out": out.reshape(len(x), self.n_units, height, width)}',
             },
         },
         "2.2": {
@@ -331,57 +334,59 @@ BY_HAND = {
                 "gradients accumulate": 'self.sum = getattr(self, "sum", 0) + (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)\n        return self.sum',
                 "the gradient is clipped": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape).clip(-1e3, 1e3)",
                 "the mean over the images": "return (flat @ columns.transpose(0, 2, 1)).mean(axis=0).reshape(self.weights.shape)",
-                "the mean over the positions": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape) / (height * width)",
+                "the mean over the positions": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape) / columns.shape[2]",
                 "the gradient of the last image": "return (flat @ columns.transpose(0, 2, 1))[-1].reshape(self.weights.shape)",
                 "the gradient is transposed": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape).transpose(0, 2, 1)",
                 "the gradient is flipped": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)[:, ::-1, ::-1]",
                 "the sign of the gradient": "return -(flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)",
                 "a channel too many in the gradient": "return (flat @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)[:, None]",
-                "one gradient per image": "return (flat @ columns.transpose(0, 2, 1)).reshape(batch, *self.weights.shape)",
+                "one gradient per image": "return (flat @ columns.transpose(0, 2, 1)).reshape(len(columns), *self.weights.shape)",
                 "the gradient of the sum of the outputs": "return (np.ones_like(flat) @ columns.transpose(0, 2, 1)).sum(axis=0).reshape(self.weights.shape)",
                 "all units have the same gradient": "return np.tile((flat @ columns.transpose(0, 2, 1)).sum(axis=(0, 1)), self.n_units).reshape(self.weights.shape)",
             },
             'columns = _columns(cache["x"], self.filter_size, self.stride)': {
-                "the backward pass ignores the stride": 'columns = _columns(cache["x"], self.filter_size, 1)[..., :grad_output.shape[2], :grad_output.shape[3]]',
+                "the backward pass ignores the stride": 'height, width = (size + self.filter_size - 1 for size in grad_output.shape[2:])\n        columns = _columns(cache["x"][:, :, :height, :width], self.filter_size, 1)',
             },
         },
         "2.3": {
-            'return {"x": x, "out": candidates.max(axis=0)}': {
-                "the mean of a window": 'return {"x": x, "out": candidates.mean(axis=0)}',
-                "the minimum of a window": 'return {"x": x, "out": candidates.min(axis=0)}',
-                "the first pixel of a window": 'return {"x": x, "out": candidates[0]}',
-                "the largest absolute value": 'return {"x": x, "out": np.abs(candidates).max(axis=0)}',
-                "maxima start at -1,000": 'return {"x": x, "out": np.maximum(candidates.max(axis=0), -1000)}',
-                "the mask of the last call is kept": 'self.x = x\n        return {"x": self.__dict__.setdefault("first", x), "out": candidates.max(axis=0)}',
-                "maxima start at 0": 'return {"x": x, "out": np.maximum(candidates.max(axis=0), 0)}',
-                "the position of the maximum": 'return {"x": x, "out": candidates.argmax(axis=0)}',
-                "the maximum over the channels": 'return {"x": x, "out": candidates.max(axis=0).max(axis=1, keepdims=True)}',
-                "the last row of windows is left out": 'return {"x": x, "out": candidates.max(axis=0)[:, :, :-1]}',
-                "the diagonal of a window only": 'return {"x": x, "out": candidates[:: self.filter_size + 1].max(axis=0)}',
-                "the largest pixel of the whole image": 'return {"x": x, "out": np.broadcast_to(x.max(axis=(2, 3), keepdims=True), candidates.shape[1:])}',
+            'return {"x": x, "out": np.max(_pixels(x, self.filter_size), axis=0)}': {
+                "the mean of a window": 'return {"x": x, "out": np.mean(_pixels(x, self.filter_size), axis=0)}',
+                "the minimum of a window": 'return {"x": x, "out": np.min(_pixels(x, self.filter_size), axis=0)}',
+                "the first pixel of a window": 'return {"x": x, "out": _pixels(x, self.filter_size)[0].copy()}',
+                "the largest absolute value": 'return {"x": x, "out": np.max(np.abs(_pixels(x, self.filter_size)), axis=0)}',
+                "maxima start at -1,000": 'return {"x": x, "out": np.max(_pixels(x, self.filter_size), axis=0, initial=-1000)}',
+                "the mask of the last call is kept": 'self.x = x\n        return {"x": self.__dict__.setdefault("first", x), "out": np.max(_pixels(x, self.filter_size), axis=0)}',
+                "maxima start at 0": 'return {"x": x, "out": np.max(_pixels(x, self.filter_size), axis=0, initial=0)}',
+                "the position of the maximum": 'return {"x": x, "out": np.argmax(_pixels(x, self.filter_size), axis=0)}',
+                "the maximum over the channels": 'return {"x": x, "out": np.max(_pixels(x, self.filter_size), axis=(0, 2))[:, None]}',
+                "the last row of windows is left out": 'return {"x": x, "out": np.max(_pixels(x, self.filter_size), axis=0)[:, :, :-1]}',
+                "the diagonal of a window only": 'return {"x": x, "out": np.max(_pixels(x, self.filter_size)[:: self.filter_size + 1], axis=0)}',
+                "the largest pixel of the whole image": 'return {"x": x, "out": np.broadcast_to(x.max(axis=(2, 3), keepdims=True), _pixels(x, self.filter_size)[0].shape)}',
             },
-            "        windows = _windows(x, self.filter_size)\n": {
-                "always windows of 2 x 2 pixels": "        windows = _windows(x, 2)\n",
+            "_pixels(x, self.filter_size)": {
+                "always windows of 2 x 2 pixels": "_pixels(x, 2)",
             },
         },
         "2.4": {
-            "        np.multiply(maximal, grad_output, out=_windows(gradient, self.filter_size))\n": {
-                "the gradient is shared by all pixels": "        np.multiply(np.ones_like(maximal), grad_output, out=_windows(gradient, self.filter_size))\n",
-                "only the first maximum receives it": "        flat = maximal.reshape(-1, *maximal.shape[2:])\n        first = flat & (flat.cumsum(axis=0) == 1)\n        np.multiply(first.reshape(maximal.shape), grad_output, out=_windows(gradient, self.filter_size))\n",
-                "several maxima share it": "        np.multiply(maximal / maximal.sum(axis=(0, 1)), grad_output, out=_windows(gradient, self.filter_size))\n",
-                "the mask without the gradient": "        _windows(gradient, self.filter_size)[...] = maximal\n",
-                "the maximum is multiplied in": '        np.multiply(maximal * cache["out"], grad_output, out=_windows(gradient, self.filter_size))\n',
-                "all but the maximum": "        np.multiply(~maximal, grad_output, out=_windows(gradient, self.filter_size))\n",
-                "the gradient is averaged over the images": "        np.multiply(maximal, grad_output / len(grad_output), out=_windows(gradient, self.filter_size))\n",
-                "the gradient is averaged over the window": "        np.multiply(maximal, grad_output / self.filter_size**2, out=_windows(gradient, self.filter_size))\n",
+            "view[...] = grad * (pixels == maxima)": {
+                "the gradient is shared by all pixels": "view[...] = grad",
+                "several maxima share it": "view[...] = grad * (pixels == maxima) / np.equal(_pixels(image, self.filter_size), maxima).sum(axis=0)",
+                "the mask without the gradient": "view[...] = pixels == maxima",
+                "the maximum is multiplied in": "view[...] = grad * maxima * (pixels == maxima)",
+                "all but the maximum": "view[...] = grad * (pixels != maxima)",
+                "the gradient is averaged over the images": "view[...] = grad * (pixels == maxima) / len(grad_output)",
+                "the gradient is averaged over the window": "view[...] = grad * (pixels == maxima) / self.filter_size**2",
+                "all pixels above the mean": "view[...] = grad * (pixels >= np.mean(_pixels(image, self.filter_size), axis=0))",
             },
-            '_windows(cache["x"], self.filter_size) == cache["out"]': {
-                "all pixels above the mean": '_windows(cache["x"], self.filter_size) >= _windows(cache["x"], self.filter_size).mean(axis=(0, 1))',
-            },
-            "gradient = np.zeros(cache": {
-                "gradients accumulate": 'gradient = self.sum = getattr(self, "sum", None) if getattr(getattr(self, "sum", None), "shape", 0) == cache["x"].shape else np.zeros(cache',
+            POOLED: {
+                "only the first maximum receives it": POOLED.replace(
+                    "            for",
+                    "            free = np.ones(grad.shape, bool)\n            for",
+                )
+                + " * free\n                free &= pixels != maxima",
             },
             "        return gradient\n": {
+                "gradients accumulate": '        return self.__dict__.setdefault("sums", {}).setdefault(gradient.shape, 0 * gradient).__iadd__(gradient) + 0\n',
                 "the gradient is clipped": "        return gradient.clip(-100, 100)\n",
                 "the gradient has the shape of the output": "        return gradient[:, :, :: self.filter_size, :: self.filter_size]\n",
             },
@@ -527,26 +532,26 @@ BY_HAND = {
             },
             TRAIN_END: {
                 "training returns the loss first": TRAIN_END.replace(
-                    "correct.item() / number, total_loss.item() / number",
-                    "total_loss.item() / number, correct.item() / number",
+                    "float(correct) / number, float(total_loss) / number",
+                    "float(total_loss) / number, float(correct) / number",
                 ),
                 "the training accuracy in percent": TRAIN_END.replace(
-                    "correct.item()", "100 * correct.item()"
+                    "float(correct)", "100 * float(correct)"
                 ),
                 "training returns the accuracy only": TRAIN_END.replace(
-                    ", total_loss.item() / number", ""
+                    ", float(total_loss) / number", ""
                 ),
             },
             VALID_END: {
                 "validation returns the loss first": VALID_END.replace(
-                    "correct.item() / number, total_loss.item() / number",
-                    "total_loss.item() / number, correct.item() / number",
+                    "float(correct) / number, float(total_loss) / number",
+                    "float(total_loss) / number, float(correct) / number",
                 ),
                 "the validation accuracy in percent": VALID_END.replace(
-                    "correct.item()", "100 * correct.item()"
+                    "float(correct)", "100 * float(correct)"
                 ),
                 "validation returns the number of correct images": VALID_END.replace(
-                    "correct.item() / number", "correct.item()"
+                    "float(correct) / number", "float(correct)"
                 ),
             },
         },
