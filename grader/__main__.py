@@ -18,6 +18,7 @@ from training.arguments import Parser, add_number, positive, positive_int, reaso
 PROGRAM = "python -m grader"
 
 try:
+    from grader import sandbox
     from grader.assignment import ROOT, list_assignments, load_manifest
     from grader.engine import Report, grade, prepare_expected
     from grader.feedback import check_folder, write_pages
@@ -223,6 +224,7 @@ def _grade(args: argparse.Namespace) -> int:
         folder, prefix = args.csv.parent, cluster.prefix(args.csv)
     with (
         tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary,
+        sandbox.hold(Path(temporary)),
         Server(args.assignment, args.jobs) as server,
         _uninterrupted_cleanup(),
     ):

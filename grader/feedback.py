@@ -79,9 +79,12 @@ def has_record(folder: Path, row: dict[str, str]) -> bool:
 
 
 def _path(folder: Path, submission: str) -> Path:
-    """Return the path of a record: two submissions may have the same name, in other folders."""
+    """Return the path of a record: two submissions may have the same name, in other folders.
+
+    The number is long, because students choose names and could look for one of another's number.
+    """
     name = re.sub("[^A-Za-z0-9_-]+", "_", Path(submission).name).strip("_")[:60]
-    number = hashlib.sha256(submission.encode()).hexdigest()[:6]
+    number = hashlib.sha256(submission.encode()).hexdigest()[:16]
     return folder / "records" / f"{name or 'submission'}-{number}.json"
 
 

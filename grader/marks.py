@@ -12,7 +12,7 @@ from pathlib import Path
 from grader.assignment import ROOT, Assignment, read_solution
 from grader.engine import Report, Verdict, find_gaps, grade
 from grader.feedback import has_record, write_record
-from grader.results import VERSIONS, to_row
+from grader.results import FORMULA, VERSIONS, to_row
 from grader.server import Server
 from grader.submissions import collect, digest, printable
 from training.files import write_atomically
@@ -71,9 +71,15 @@ def check_isolation(work: Work, server: Server) -> None:
             raise ValueError(f"--require-isolation: {'; '.join(gaps)}")
 
 
+def _name(submission: Path) -> str:
+    """Return how a submission is called in the file: printable, and a path to a spreadsheet too."""
+    name = printable(str(submission))
+    return f"./{name}" if name.startswith(FORMULA) else name
+
+
 def make_row(submission: Path, report: Report, setup: str) -> Row:
     """Return the row of a submission."""
-    row = to_row(printable(str(submission)), report)
+    row = to_row(_name(submission), report)
     row["fingerprint"] = _fingerprint(setup, report.digest)
     return {key: str(value) for key, value in row.items()}  # as they are read from the file
 
@@ -142,7 +148,7 @@ class Marks:
 
         If feedback is wanted, a row without the record of the same grading does not count.
         """
-        row = self.rows.get(printable(str(submission)))
+        row = self.rows.get(_name(submission))
         if row is None or row["staff errors"] != "0" or (work.isolated and row["not isolated"]):
             return None
         if work.feedback and not has_record(work.feedback, row):

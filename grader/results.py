@@ -14,6 +14,7 @@ from grader.engine import NOT_REACHED, Report, Verdict
 from training.files import write_json
 
 WIDTH = 80
+FORMULA = ("=", "+", "-", "@")  # what starts a formula in a spreadsheet
 VERSIONS = {package: version(package) for package in ("torch", "numpy")}
 
 
@@ -153,7 +154,7 @@ def to_row(name: str, report: Report) -> dict[str, Any]:
         row[f"{number} {case.name}"] = case.points if verdict.passed else 0
     errors = [verdict.message for verdict in report.verdicts if verdict.staff]
     notes = " ".join(dict.fromkeys([*report.notes, *errors]))
-    if notes.startswith(("=", "+", "-", "@")):  # a spreadsheet would compute it
+    if notes.startswith(FORMULA):
         notes = f"'{notes}"
     return row | {
         "staff errors": len(errors),

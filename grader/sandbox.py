@@ -36,13 +36,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from grader.assignment import ROOT
 
 LINUX = sys.platform == "linux"
 # From linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h.
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER = 0x00020000, 0x08000000, 0x10000000
-CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
+CLONE_NEWPID, CLONE_NEWNET, CLONE_THREAD = 0x20000000, 0x40000000, 0x00010000
 MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE, SYS_MOUNT_SETATTR = 2, -100, 0x8000, 442
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
@@ -51,20 +52,24 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 36, 38, 22
 CAP_DAC_READ_SEARCH, CAPABILITY_VERSION_3 = 2, 0x20080522
 # From linux/filter.h, linux/seccomp.h and linux/audit.h for ``_refuse_calls``.
 BPF_LOAD, BPF_JUMP_IF_EQUAL, BPF_JUMP_IF_LARGER, BPF_RETURN = 0x20, 0x15, 0x25, 0x06
+BPF_JUMP_IF_ANY_BIT = 0x45
 SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
 # Calls that nothing on the sheets needs and that reach beyond a run, by machine, after the number
-# of the architecture and that of fcntl. Between processes: socket, shmget, semget, msgget, mq_open,
-# add_key, request_key, keyctl, io_uring_setup, ptrace, process_vm_readv, process_vm_writev, flock,
-# inotify_init1. What other runs have read: fadvise64, preadv2, mincore, cachestat. More memory than
-# the limit: memfd_create. Pairs of connected sockets are another call.
+# of the architecture and those of clone, clone3 and fcntl. Between processes: socket, shmget,
+# semget, msgget, mq_open, add_key, request_key, keyctl, io_uring_setup, ptrace, process_vm_readv,
+# process_vm_writev, flock, inotify_init1. What other runs have read: fadvise64, preadv2, mincore,
+# cachestat. More memory than the limit: memfd_create; a program that starts with none, by execve or
+# execveat; file systems in new namespaces, by unshare or setns. Pairs of connected sockets are
+# another call.
 REFUSED_CALLS = {
     "x86_64": (
-        *(0xC000003E, 72, 41, 29, 64, 68, 240, 248, 249, 250, 425, 101, 310, 311, 73, 294),
-        *(221, 327, 27, 451, 319, 253),  # the last is inotify_init
+        *(0xC000003E, 56, 435, 72, 41, 29, 64, 68, 240, 248, 249, 250, 425, 101, 310, 311, 73, 294),
+        *(221, 327, 27, 451, 319, 59, 322, 272, 308),
+        *(253, 57, 58),  # inotify_init, fork, vfork
     ),
     "aarch64": (
-        *(0xC00000B7, 25, 198, 194, 190, 186, 180, 217, 218, 219, 425, 117, 270, 271, 32, 26),
-        *(223, 286, 232, 451, 279),
+        *(0xC00000B7, 220, 435, 25, 198, 194, 190, 186, 180, 217, 218, 219, 425, 117, 270, 271, 32),
+        *(26, 223, 286, 232, 451, 279, 221, 281, 97, 268),
     ),
 }
 # Of fcntl: F_GETLK, F_SETLK, F_SETLKW, the same for open file descriptions, F_SETLEASE.
@@ -79,7 +84,8 @@ SYSTEM = (
     *("/dev/full", "/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"),
 )
 WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock")  # by every user
-SPACE = 64 << 20  # bytes that a run can write in namespaces
+SPACE, FILES = 64 << 20, 10_000  # bytes and files that a run can write in namespaces
+LOCK = "lock"  # in a temporary folder, locked as long as its process lives
 FOLDER_ITSELF = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 RESULT, TRACE = 3, 4  # file descriptors of the child: its result, and its stack if it crashes
 TEXT_KEPT = 20_000  # bytes of the stack; the rest is read and dropped, as is all other output
@@ -93,8 +99,9 @@ class Limits:
         cpu: seconds of CPU time, independent of the machine's load.
         wall: seconds of wall-clock time, for code that sleeps or waits.
         memory: bytes on top of those that the parent has mapped.
-        processes: processes and threads at the same time.
+        processes: processes and threads at the same time; on most machines, threads only.
         file: largest size of a file in bytes.
+        descriptors: open files and sockets, whose buffers do not count as memory.
         result: largest size of the result in bytes.
     """
 
@@ -103,6 +110,7 @@ class Limits:
     memory: int = 640 << 20
     processes: int = 32
     file: int = 16 << 20
+    descriptors: int = 256
     result: int = 32 << 20
 
 
@@ -414,6 +422,7 @@ def _count(limits: Limits, uid: int | None) -> dict[str, int]:
         "RLIMIT_CORE": 0,
         "RLIMIT_CPU": limits.cpu,
         "RLIMIT_FSIZE": limits.file,
+        "RLIMIT_NOFILE": limits.descriptors,
         "RLIMIT_AS": mapped * resource.getpagesize() + limits.memory,
         "RLIMIT_NPROC": tasks + limits.processes,
     }
@@ -490,6 +499,25 @@ def remove(path: Path) -> None:
         finally:
             os.close(top)
         path.rmdir()
+
+
+def hold(folder: Path) -> IO[bytes]:
+    """Mark a temporary folder as in use until the file is closed or this process ends."""
+    file = open(folder / "new", "xb")  # noqa: SIM115
+    with suppress(OSError):  # some network file systems have no locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.rename(folder / "new", folder / LOCK)  # not before it is locked
+    return file
+
+
+def remove_abandoned(place: Path) -> None:
+    """Remove this user's temporary folders whose process was killed before it could."""
+    for path in place.glob(f"grader-*/{LOCK}"):
+        with suppress(OSError), open(path, "rb") as file:
+            status = path.parent.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(path.parent)
 
 
 def _let_in(path: Path | str, folder: int | None = None) -> None:
@@ -587,7 +615,7 @@ def _build_root(root: Path, visible: Sequence[Path], files: Mapping[str, bytes])
     _write_code(root, files)
     with suppress(OSError):  # containers may hide parts of /proc; a run can do without
         _mount("proc", root / "proc", "proc", quiet)
-    _mount("tmpfs", root / "tmp", "tmpfs", quiet, f"size={SPACE},mode=1777")
+    _mount("tmpfs", root / "tmp", "tmpfs", quiet, f"size={SPACE},nr_inodes={FILES},mode=1777")
     for path in visible:
         place = root / path.relative_to("/")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -657,18 +685,27 @@ def _set_capabilities(mask: int) -> None:
 
 
 def _refuse_calls() -> None:
-    """Let the system refuse REFUSED_CALLS, to this process and those that it starts."""
+    """Let the system refuse REFUSED_CALLS to this process, and new processes, but not threads.
+
+    The limits on CPU time and memory are those of a process: with 32, a run would have 32 times as
+    much.
+    """
     if os.uname().machine not in REFUSED_CALLS:
         return
-    architecture, fcntl_call, *calls = REFUSED_CALLS[os.uname().machine]
+    architecture, clone, clone3, fcntl_call, *calls = REFUSED_CALLS[os.uname().machine]
     number, locks = len(calls), len(REFUSED_OF_FCNTL)
     equal = BPF_JUMP_IF_EQUAL
     instructions = [  # each with the number of instructions to skip, if it is true and if not
         (BPF_LOAD, 0, 0, 4),  # the architecture
-        (equal, 0, number + locks + 5, architecture),
+        (equal, 0, number + locks + 10, architecture),
         (BPF_LOAD, 0, 0, 0),  # the number of the call
-        (BPF_JUMP_IF_LARGER, number + locks + 3, 0, 0x3FFFFFFF),  # of another calling convention
-        *((equal, number + locks + 2 - i, 0, call) for i, call in enumerate(calls)),
+        (BPF_JUMP_IF_LARGER, number + locks + 8, 0, 0x3FFFFFFF),  # of another calling convention
+        *((equal, number + locks + 7 - i, 0, call) for i, call in enumerate(calls)),
+        (equal, 0, 1, clone3),
+        (BPF_RETURN, 0, 0, SECCOMP_ERRNO | errno.ENOSYS),  # the C library then calls clone
+        (equal, 0, 2, clone),
+        (BPF_LOAD, 0, 0, 16),  # its first argument
+        (BPF_JUMP_IF_ANY_BIT, locks + 2, locks + 3, CLONE_THREAD),
         (equal, 0, locks + 1, fcntl_call),
         (BPF_LOAD, 0, 0, 24),  # its second argument
         *((equal, locks - i, 0, command) for i, command in enumerate(REFUSED_OF_FCNTL)),

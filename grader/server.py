@@ -152,7 +152,9 @@ class Server:
                     raise RuntimeError("the grader's processes cannot be started")
 
     def _start(self) -> None:
+        sandbox.remove_abandoned(Path(tempfile.gettempdir()))
         self._folder = tempfile.mkdtemp(prefix="grader-")
+        self._held = sandbox.hold(Path(self._folder))
         os.chmod(self._folder, 0o711)
         self._control, other = socket.socketpair()
         self._control.settimeout(START)
@@ -187,6 +189,7 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._process = None
+        self._held.close()
         sandbox.remove(Path(self._folder))
 
     def close(self) -> None:

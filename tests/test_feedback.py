@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import product
 
 import pytest
 from markdown import Markdown
@@ -165,6 +166,13 @@ def test_two_submissions_of_one_name_have_a_page_each(assignment, pages):
     }
     folder = pages(reports)
     assert len(list((folder / "students").glob("code-*.html"))) == 2
+
+
+def test_no_student_finds_a_name_for_the_page_of_another(tmp_path):
+    """Of six characters of a hash, thousands of names hold two alike, and millions a given one."""
+    names = ["ada" + "".join(marks) for marks in product("!+,.;=@~", repeat=5)]
+    stems = {feedback._path(tmp_path, f"class/{name}").stem for name in names}
+    assert {stem.partition("-")[0] for stem in stems} == {"ada"} and len(stems) == len(names)
 
 
 def test_the_index_shows_how_many_pass_each_case_and_which_case_is_suspicious(assignment, pages):

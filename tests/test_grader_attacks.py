@@ -9,10 +9,13 @@ import py_compile
 import re
 import sys
 import textwrap
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from grader import sandbox
 
 from grading import (
     GRADER_REPLACED,
@@ -133,16 +136,43 @@ def test_a_thousand_threads_are_refused(spoilt):
     assert "can't start new thread" in spoilt("mlp.py", in_forward(code), **SHORT)
 
 
-def test_an_orphan_in_its_own_session_is_gone_afterwards(spoilt):
-    code = (
-        "import os, time\nif not os.path.exists('started') and os.fork() == 0:\n"
-        "    os.setsid()\n    if os.fork() == 0:\n"
-        "        open('started', 'w').close()\n"
-        "        while True:\n            time.sleep(1)\n    os._exit(0)\n"
-        "while not os.path.exists('started'):\n    time.sleep(0.01)\nreturn right"
-    )
-    spoilt("mlp.py", in_forward(code), passes=True)
-    check_nothing_runs()
+MORE = {
+    "in processes": "for _ in range(3):\n    if os.fork() == 0:\n        time.sleep(9)",
+    "in another program": "os.execv(sys.executable, [sys.executable, '-c', 'bytearray(2 << 30)'])",
+    "in file systems": "import ctypes\nassert ctypes.CDLL(None).unshare(0x10020000) == 0, 'denied'",
+    "in sockets": "import socket\nsockets = [socket.socketpair() for _ in range(500)]",
+}
+
+
+@pytest.mark.parametrize("where", MORE)
+def test_the_memory_is_limited_everywhere(where, spoilt):
+    message = spoilt("mlp.py", in_forward(f"import os, sys, time\n{MORE[where]}\nreturn right"))
+    assert "denied" in message or "Too many open files" in message
+
+
+def test_an_orphan_in_its_own_session_is_gone_afterwards(tmp_path):
+    """On systems that cannot refuse new processes; without ``visible``, none are refused here."""
+    number = tmp_path / "number"
+    number.touch()
+    number.chmod(0o666)
+
+    def leave_an_orphan(code: Path) -> bytes:
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                number.write_text(str(os.getpid()))
+                time.sleep(60)
+            os._exit(0)
+        while not number.read_text():
+            time.sleep(0.01)
+        return b"done"
+
+    pid = os.fork()
+    if pid == 0:  # which adopts the orphan
+        outcome = sandbox.run(leave_an_orphan, sandbox.Isolation(tmp_path), sandbox.Limits(), {})
+        os._exit(outcome.result != b"done")
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not Path("/proc", number.read_text()).exists()
 
 
 # ----------------------------------------------------------------------------- 7. output

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from grader import submissions
+from grader import sandbox, submissions
 from grader.engine import NOT_REACHED, STAFF, Report, Verdict
 from grader.marks import Marks, Work, make_row, make_setup
 from grader.results import to_gradescope, to_line
@@ -85,6 +85,18 @@ def test_a_row_is_valid_for_the_same_content_and_setup_only(graded_class, assign
     (other / "report.pdf").write_text("")  # not read
     assert [bool(rows.find(path, work)) for path in work.submissions] == [False, False, True]
     assert rows.find(tmp_path / "dora", work) is None
+
+
+@pytest.mark.parametrize("first", "=+-@")
+def test_no_name_is_a_formula_to_a_spreadsheet(first, assignment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write_submission(Path(f"{first}HYPERLINK(1)"), {})
+    work = Work("cifar10", (path,), tmp_path / "expected", 480.0, False, "a setup")
+    rows = Marks(tmp_path / "marks.csv", assignment)
+    rows.add(make_row(path, report_of(assignment, path), work.setup))
+    [row] = rows_of(tmp_path / "marks.csv")
+    assert row["submission"] == f"./{first}HYPERLINK(1)"
+    assert Marks(tmp_path / "marks.csv", assignment).find(path, work)
 
 
 def test_errors_of_the_grader_are_graded_again(graded_class, assignment):
@@ -271,3 +283,31 @@ def test_gaps_are_printed_written_and_refused(expected, temporary, tmp_path):
     assert all(f"not isolated: {gap}" in printed for gap in gaps)
     assert max(map(len, graded.stdout.splitlines())) <= 80
     assert {row["not isolated"] for row in rows_of(path)} == {"; ".join(gaps)}
+
+
+STARTED_AND_KILLED = """
+import os, signal
+from grader.server import Server
+server = Server("regression")
+server.assignment
+os.kill(server._process.pid, signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_folder_of_a_killed_grader_is_removed_by_the_next(temporary):
+    environment, folder = temporary
+    killed = subprocess.run([sys.executable, "-c", STARTED_AND_KILLED], cwd=ROOT, env=environment)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(folder.iterdir())) == 1
+    elsewhere, alive, unmarked = (folder / name for name in ("other", "grader-a", "grader-b"))
+    for path in (elsewhere, alive, unmarked):
+        path.mkdir()
+    (folder / "grader-link").symlink_to(elsewhere)  # an abandoned folder cannot be elsewhere
+    sandbox.hold(elsewhere).close()
+    with sandbox.hold(alive):
+        sandbox.remove_abandoned(folder)
+    names = {path.name for path in folder.iterdir()}
+    assert (
+        names == {"other", "grader-a", "grader-b", "grader-link"} and (elsewhere / "lock").exists()
+    )

@@ -240,8 +240,9 @@ _MESSAGES = {
     "a process that stays": (
         "import socket, time\ntry:\n    s = socket.socket(socket.AF_UNIX)\n"
         "    s.bind('\\0message')\nexcept OSError:\n    s = None\n"
-        "if not hasattr(os, 'stays'):\n    os.stays = True\n    if os.fork() == 0:\n"
-        "        os.setsid()\n        time.sleep(30)\n        os._exit(0)",
+        "try:\n    if not hasattr(os, 'stays') and os.fork() == 0:\n"
+        "        os.setsid()\n        time.sleep(30)\n        os._exit(0)\n"
+        "except OSError:\n    pass\nos.stays = True",
         "'message' in open('/proc/net/unix').read()",
     ),
     "a server of its own": (
