@@ -274,9 +274,9 @@ def assert_errors(errors, prediction, labels, what):
         expected, batches = each.mean(), each.split(BATCH_SIZE)
         other = (torch.abs if name == "loss" else torch.square)(difference).mean()
         mistakes = {
-            "shapes (B, 1) and (B,) broadcast to (B, B), every prediction minus every label; "
-            "reshape the labels like the predictions": measure(across).mean(),
-            "it is a sum, and shapes (B, 1) and (B,) broadcast to (B, B)": measure(across).sum(),
+            "the shapes broadcast to (B, B), every prediction minus every label; reshape the "
+            "labels like the predictions": measure(across).mean(),
+            "it is a sum, and the shapes broadcast to (B, B)": measure(across).sum(),
             "it is a sum over the batch; expected the mean": expected * size,
             "it is the other error; expected (loss, mae), in this order": other,
             "it is the root of the MSE": difference.square().mean().sqrt(),
