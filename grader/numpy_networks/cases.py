@@ -250,6 +250,7 @@ def activations_of_large_inputs(trial: Trial):
                 for grad in (False, True):
                     value = getattr(model, name)(np.array([[x, 0.5]]), grad=grad)
                     trial.record_arrays(f"{name}([[{x:g}, 0.5]], grad={grad})", value)
+    trial.run_tests(TESTS, "TestActivations.test_large_numbers")
 
 
 @case("1.2", 1.5, FILE, public=True, forbidden=_own("NN.softmax"))
