@@ -5,6 +5,8 @@ from types import ModuleType
 
 import pytest
 
+from grader.trial import compile_tests
+
 from conftest import ROOT
 
 # Per test of an assignment: a passage of the solution, the mistake in its place, the words for it.
@@ -94,7 +96,7 @@ def test_the_first_line_names_the_mistake(assignment, test, old, new, words, mon
     wrong, tests = ModuleType("solution"), ModuleType("students_tests")
     exec(source.replace(old, new), vars(wrong))
     monkeypatch.setitem(sys.modules, "solution", wrong)
-    exec((ROOT / assignment / "test.py").read_text(encoding="utf-8"), vars(tests))
+    exec(compile_tests(assignment), vars(tests))
     owner, _, method = test.partition(".")
     with pytest.raises(AssertionError) as raised:
         getattr(tests, owner)(method).debug()
