@@ -101,7 +101,8 @@ def main(
 
     def draw(training: Training) -> list[Path]:
         curves, *filters_and_maps = (args.logdir / figure for figure in FIGURES)
-        draw_curves(training.history, curves, f"{name} on {trained_on}")
+        options = "" if build else f", {args.activation}, {args.initialization},"
+        draw_curves(training.history, curves, f"{name}{options} on {trained_on}")
         print(describe(training))
         if build is not None:
             return [curves]

@@ -121,8 +121,9 @@ def main(argv: list[str] | None = None) -> int:
 
     def draw(training: Training) -> list[Path]:
         path = args.logdir / "mae.png"
-        title = f"{args.network}, lr {args.lr:g}, {training.facts['data']}"
-        draw_mae(training.history, title, path)
+        facts = training.facts
+        network = f"{args.network.upper()}, {facts['parameters']:,} parameters"
+        draw_mae(training.history, f"{network}, lr {args.lr:g}, {facts['data']}", path)
         return [path]
 
     return run(setup, draw)

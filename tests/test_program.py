@@ -270,7 +270,7 @@ def test_a_signal_leaves_the_finished_epochs(number, small_npz, tmp_path):
                 break
         _, error = process.communicate(timeout=120)
     assert process.returncode == 128 + number
-    assert re.fullmatch(r".* after epoch \d+; the same command with --resume continues\n", error)
+    assert re.fullmatch(r".* after epoch \d+; repeat the command with --resume\n", error)
     done = len(results_of(tmp_path / "a")["train_mae"])
     assert done >= 1
     resumed = subprocess.run(

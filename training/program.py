@@ -212,7 +212,7 @@ def run(build: Callable[[], Training], draw: Callable[[Training], list[Path]]) -
         if training is not None and training.epoch > 0:
             words = (
                 f"stopped by {interruption} after epoch {training.epoch}; "
-                "the same command with --resume continues"
+                "repeat the command with --resume"
             )
         return report("train.py", words, interruption.status)
     except (MemoryError, RuntimeError, ValueError, OSError) as error:
