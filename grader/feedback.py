@@ -10,6 +10,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ class Graded(NamedTuple):
 
 
 def check_folder(folder: Path, assignment: Assignment) -> None:
-    """Create the folder of the pages if needed; only the grader's user may read it.
+    """Create the folder of the pages if needed; only the grader's user and group may read it.
 
     Raises:
         ValueError: it is no folder, or it holds records of other cases.
@@ -48,6 +49,8 @@ def check_folder(folder: Path, assignment: Assignment) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--feedback: {folder} is not a folder")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(PermissionError):  # it is a colleague's
+        folder.chmod(folder.stat().st_mode & 0o770)  # whoever runs submissions is another user
     for name in ("records", "students"):
         (folder / name).mkdir(exist_ok=True)
     read_records(folder, assignment)

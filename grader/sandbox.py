@@ -56,24 +56,25 @@ BPF_JUMP_IF_ANY_BIT = 0x45
 SECCOMP_MODE_FILTER, SECCOMP_ALLOW, SECCOMP_ERRNO = 2, 0x7FFF0000, 0x00050000
 # Calls that nothing on the sheets needs and that reach beyond a run, by machine, after the number
 # of the architecture and those of clone, clone3 and fcntl. Between processes: socket, shmget,
-# semget, msgget, mq_open, add_key, request_key, keyctl, io_uring_setup, ptrace, process_vm_readv,
-# process_vm_writev, flock, inotify_init1. What other runs have read: fadvise64, preadv2, mincore,
-# cachestat. More memory than the limit: memfd_create; a program that starts with none, by execve or
-# execveat; file systems in new namespaces, by unshare or setns. Pairs of connected sockets are
-# another call.
+# semget, msgget, mq_open, add_key, request_key, keyctl, io_uring_setup, io_setup, ptrace,
+# process_vm_readv, process_vm_writev, flock, inotify_init1. What other runs have read: fadvise64,
+# preadv2, mincore, cachestat. More memory than the limit: memfd_create; a program that starts with
+# none, by execve or execveat; file systems in new namespaces, by unshare or setns. Pairs of
+# connected sockets are another call.
 REFUSED_CALLS = {
     "x86_64": (
-        *(0xC000003E, 56, 435, 72, 41, 29, 64, 68, 240, 248, 249, 250, 425, 101, 310, 311, 73, 294),
-        *(221, 327, 27, 451, 319, 59, 322, 272, 308),
+        *(0xC000003E, 56, 435, 72, 41, 29, 64, 68, 240, 248, 249, 250, 425, 206, 101, 310, 311, 73),
+        *(294, 221, 327, 27, 451, 319, 59, 322, 272, 308),
         *(253, 57, 58),  # inotify_init, fork, vfork
     ),
     "aarch64": (
-        *(0xC00000B7, 220, 435, 25, 198, 194, 190, 186, 180, 217, 218, 219, 425, 117, 270, 271, 32),
-        *(26, 223, 286, 232, 451, 279, 221, 281, 97, 268),
+        *(0xC00000B7, 220, 435, 25, 198, 194, 190, 186, 180, 217, 218, 219, 425, 0, 117, 270, 271),
+        *(32, 26, 223, 286, 232, 451, 279, 221, 281, 97, 268),
     ),
 }
-# Of fcntl: F_GETLK, F_SETLK, F_SETLKW, the same for open file descriptions, F_SETLEASE.
-REFUSED_OF_FCNTL = (5, 6, 7, 36, 37, 38, 1024)
+# Of fcntl: F_GETLK, F_SETLK, F_SETLKW, the same for open file descriptions, F_SETLEASE, F_NOTIFY,
+# F_SET_RW_HINT.
+REFUSED_OF_FCNTL = (5, 6, 7, 36, 37, 38, 1024, 1026, 1036)
 # Users that nobody has: systemd leaves both ranges unassigned; the second is for containers that
 # map fewer.
 UIDS = (range(1_900_000_000, 2_100_000_000), range(60_578, 61_184))

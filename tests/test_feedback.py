@@ -248,6 +248,12 @@ def test_only_the_grader_s_user_may_read_the_pages(assignment, pages):
     assert pages({"ada": report_of(assignment)}).stat().st_mode & 0o077 == 0
 
 
+def test_a_folder_that_others_could_read_is_closed_to_them(assignment, tmp_path):
+    tmp_path.chmod(0o775)
+    feedback.check_folder(tmp_path, assignment)
+    assert tmp_path.stat().st_mode & 0o777 == 0o770
+
+
 @pytest.mark.slow
 def test_a_class_that_is_graded_again_has_the_same_pages(expected, tmp_path):
     room, folder = tmp_path / "class", tmp_path / "pages"

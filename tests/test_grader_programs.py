@@ -189,6 +189,7 @@ def gradescope(autograder, open_folder):
     shutil.copy(open_folder / "source" / "run_autograder", open_folder)
     write_submission(open_folder / "submission", {})
     (open_folder / "results").mkdir()
+    (open_folder / "submission_metadata.json").write_text("{}")
     return open_folder
 
 
@@ -263,7 +264,8 @@ def test_the_zip_grades_as_root(gradescope):
     results, output = run_autograder(gradescope, sys.executable)
     check_full_marks(results)
     assert "45 of 45 points" in output
-    assert (gradescope / "source").stat().st_mode & 0o077 == 0
+    for name in ("source", "submission_metadata.json"):
+        assert (gradescope / name).stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.slow

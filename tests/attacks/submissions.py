@@ -184,6 +184,27 @@ _STEALING = {
         "for name, module in list(sys.modules.items()):\n    if name.startswith('grader'):\n"
         "        search(vars(module), 3)"
     ),
+    "has the memory of several processes": (
+        "if os.fork() == 0:\n    os._exit(0)\nloot.append('a process')"
+    ),
+    "starts a program with its own memory": (
+        "import shutil\nprogram = shutil.which('true')\n"
+        "if os.posix_spawn(program, [program], {}):\n    loot.append('a program')"
+    ),
+    "has file systems of its own": (
+        "if ctypes.CDLL(None).unshare(0x10020000) == 0:\n    loot.append('a namespace')"
+    ),
+    "has the memory of 500 sockets": (
+        "import socket\nloot.append([socket.socketpair() for _ in range(250)])"
+    ),
+    "is told what others read": (
+        "import fcntl\nfolder = os.open('/usr', os.O_RDONLY)\n"
+        "fcntl.fcntl(folder, fcntl.F_NOTIFY, fcntl.DN_ACCESS)\nloot.append(folder)"
+    ),
+    "reserves all asynchronous reading": (
+        "if ctypes.CDLL(None).syscall(206, 9999, ctypes.byref(ctypes.c_ulong())) == 0:\n"
+        "    loot.append('a queue')"
+    ),
     "uses compiled files of the solution": "look('SOLUTION_FOLDER/__pycache__/mlp*.pyc')",
     "reads the history of the project": (
         "look('SOLUTION_FOLDER/.git/*', 'SOLUTION_FOLDER/tests/*.py')"
