@@ -494,7 +494,7 @@ class TestLoss(Problem):
             mistakes = {
                 "it is the sum over the batch; expected the mean": losses.sum(),
                 "it has one loss per example; expected their mean": losses,
-                "it is a mean over batch and classes; expected the batch": losses.mean() / classes,
+                "it is divided by the number of classes, too": losses.mean() / classes,
                 "it is log(p + epsilon); expected clipping": -np.log(right + epsilon).mean(),
                 "it clips below only": -np.log(np.maximum(right, epsilon)).mean(),
                 "its epsilon is 1e-6; expected self.epsilon": (
