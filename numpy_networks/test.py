@@ -410,38 +410,30 @@ class TestLoss(Problem):
             self.check(found, prediction, one_hot, 1e-6, what)
         assert_numpy_only("NN.loss")
 
-    def test_loss_of_a_confident_mistake_is_finite(self):
-        """A probability of 0 counts as epsilon."""
-        prediction, one_hot = np.array([[1.0, 0, 0]]), np.array([[0.0, 1, 0]])
-        with np.errstate(all="ignore"):
-            found = network(epsilon=1e-4).loss(prediction.copy(), one_hot.copy())
-        self.check(found, prediction, one_hot, 1e-4, "The loss of a probability of 0")
-
     def test_probabilities_are_clipped_on_both_sides(self):
-        """A probability of 1 counts as 1 - epsilon."""
-        prediction, one_hot = np.array([[1.0, 0, 0], [0.2, 0.7, 0.1]]), np.eye(3)[:2]
-        for epsilon in (0.05, 1e-3):
-            found = network(epsilon=epsilon).loss(prediction.copy(), one_hot.copy())
-            what = f"The loss of predictions 1 and 0.7, with epsilon={epsilon}"
-            self.check(found, prediction, one_hot, epsilon, what)
+        """A probability of 0 counts as epsilon, a probability of 1 as 1 - epsilon."""
+        rows = np.array([[1.0, 0, 0], [1.0, 0, 0], [0.2, 0.7, 0.1]])
+        for what, prediction, one_hot in (
+            ("0", rows[:1], np.eye(3)[[1]]),
+            ("1 and 0.7", rows[1:], np.eye(3)[:2]),
+        ):
+            for epsilon in (0.05, 1e-3):
+                with np.errstate(all="ignore"):
+                    found = network(epsilon=epsilon).loss(prediction.copy(), one_hot.copy())
+                words = f"The loss of probabilities {what}, with epsilon={epsilon}"
+                self.check(found, prediction, one_hot, epsilon, words)
 
     def check(self, found, prediction, one_hot, epsilon, what):
         """Compare a loss with the mean cross-entropy of clipped probabilities."""
-        right = prediction[one_hot == 1]
+        right, classes = prediction[one_hot == 1], one_hot.shape[1]
         losses = -np.log(np.clip(right, epsilon, 1 - epsilon))
         with np.errstate(all="ignore"):
             mistakes = {
                 "it is the sum over the batch; expected the mean": losses.sum(),
                 "it has one loss per example; expected their mean": losses,
-                "it is a mean over batch and classes; expected the mean over the batch": (
-                    losses.mean() / one_hot.shape[1]
-                ),
-                "it adds epsilon, log(p + epsilon); expected clipped probabilities": (
-                    -np.log(right + epsilon).mean()
-                ),
-                "it clips below only; expected [epsilon, 1 - epsilon]": (
-                    -np.log(np.maximum(right, epsilon)).mean()
-                ),
+                "it is divided by the number of classes, too": losses.mean() / classes,
+                "it is log(p + epsilon); expected clipping": -np.log(right + epsilon).mean(),
+                "it clips below only": -np.log(np.maximum(right, epsilon)).mean(),
                 "its epsilon is 1e-6; expected self.epsilon": (
                     -np.log(np.clip(right, 1e-6, 1 - 1e-6)).mean()
                 ),
@@ -546,9 +538,7 @@ class TestUpdate(Problem):
             assert_close(given[f"d{name}"], gradient, changed, 0)
             mistakes = {
                 "it has not changed": weight,
-                "it moves along the gradient; expected the opposite direction": (
-                    weight + 0.1 * gradient
-                ),
+                "it moves along the gradient; expected against it": weight + 0.1 * gradient,
                 "the learning rate is missing": weight - gradient,
                 "the learning rate is 0.01; expected self.lr": weight - 0.01 * gradient,
                 "it is the step itself; expected the weight minus the step": -0.1 * gradient,
@@ -568,6 +558,7 @@ def convolution(filter_size=3, stride=1, n_units=4):
     return layer
 
 
+UNSTRIDED = "its windows start at x[i, j]; expected x[s i, s j], with stride s"
 SETTINGS = (((3, 1, 4), (3, 1, 6, 6)), ((3, 1, 64), (1, 1, 32, 32)), ((2, 2, 3), (2, 1, 7, 8)))
 
 
@@ -591,7 +582,7 @@ class TestConvolution(Problem):
         for arguments, shape in SETTINGS:
             layer, x = convolution(*arguments), array("x", *shape)
             images, weights = torch.tensor(x), torch.tensor(layer.weights)[:, None]
-            stride = arguments[1]
+            size, stride, _ = arguments
             expected, dense = (F.conv2d(images, weights, stride=s) for s in (stride, 1))
             found = layer.forward(x.copy())
             assert_entries(found, ("x", "out"), "The cache")
@@ -600,20 +591,12 @@ class TestConvolution(Problem):
                 "the filters are flipped; expected a cross-correlation": (
                     F.conv2d(images, weights.flip(2, 3), stride=stride)
                 ),
-                "the filters, or the images, are transposed": (
-                    F.conv2d(images, weights.mT, stride=stride)
-                ),
+                "the filters are transposed": F.conv2d(images, weights.mT, stride=stride),
                 "the stride is ignored": dense,
-                "its windows start at x[i, j]; expected x[s i, s j], with stride s": (
-                    dense[:, :, :height, :width]
-                ),
-                "it lacks the last row and column; expected (H - F) // s + 1 rows": (
-                    expected[:, :, :-1, :-1]
-                ),
-                "the images are padded; expected none": (
-                    F.conv2d(images, weights, stride=stride, padding=1)
-                ),
-                "it is a mean; expected the sum": expected / arguments[0] ** 2,
+                UNSTRIDED: dense[:, :, :height, :width],
+                "it lacks the last row and column": expected[:, :, :-1, :-1],
+                "the images are padded": F.conv2d(images, weights, stride=stride, padding=1),
+                "it is a mean; expected the sum": expected / size**2,
             }
             what = f"Convolution2dLayer{arguments}: out"
             assert_close(found["out"], expected, what, mistakes=mistakes)
@@ -638,13 +621,11 @@ class TestConvolutionBackward(Problem):
             expected, positions = expected[:, 0], math.prod(out.shape[2:])
             height, width = (number + arguments[0] - 1 for number in out.shape[2:])
             dense = F.conv2d(torch.tensor(x)[:, :, :height, :width], weights)
-            (unstrided,) = torch.autograd.grad(dense, weights, torch.tensor(grad_output))
+            (wrong,) = torch.autograd.grad(dense, weights, torch.tensor(grad_output))
             mistakes = {
                 "it is the mean over the images; expected the sum": expected / shape[0],
                 "it is the mean over the positions; expected the sum": expected / positions,
-                "its windows start at x[i, j]; expected x[s i, s j], with stride s": (
-                    unstrided[:, 0]
-                ),
+                UNSTRIDED: wrong[:, 0],
                 "the second call adds to the first; expected each call alone": 2 * expected,
                 "it is flipped": expected.flip(1, 2),
                 "it is transposed": expected.transpose(1, 2),
@@ -663,20 +644,16 @@ class TestMaxPooling(Problem):
             x = array("x", *shape) - 2
             found = solution.MaxPooling2dLayer(size).forward(x.copy())
             assert_entries(found, ("x", "out"), "The cache")
-            expected = F.max_pool2d(torch.tensor(x), size)
+            images = torch.tensor(x)
+            expected = F.max_pool2d(images, size)
+            channels = expected.amax(1, keepdim=True).expand_as(expected)
             mistakes = {
-                "it is the mean of a window; expected the maximum": (
-                    F.avg_pool2d(torch.tensor(x), size)
-                ),
-                "it is never below 0; expected the maximum also of negative numbers": (
-                    expected.clamp(min=0)
-                ),
-                "it is the maximum over all channels; expected that of each": (
-                    expected.amax(1, keepdim=True).expand_as(expected)
-                ),
+                "it is the mean of a window; expected the maximum": F.avg_pool2d(images, size),
+                "it is 0 where all numbers of a window are negative": expected.clamp(min=0),
+                "it is the maximum over all channels; expected that of each": channels,
             }
             for stride in (1, 2):
-                overlapping = F.max_pool2d(torch.tensor(x), size, stride)
+                overlapping = F.max_pool2d(images, size, stride)
                 words = f"the windows start every {stride} pixels; expected every {size}"
                 mistakes[words] = overlapping[:, :, : expected.shape[2], : expected.shape[3]]
             assert_close(found["out"], expected, f"MaxPooling2dLayer({size}): out", 1e-4, mistakes)
@@ -910,17 +887,17 @@ class TestLoops(Problem):
         """The weights after an epoch equal those of an explicit loop, in training mode."""
         model, start = small_model().eval(), small_model().state_dict()
         self.train(model, small_loader())
-        right, _ = an_epoch(small_model().train())
+        right, _ = an_epoch(small_model())
         mistakes = {
             "it is as before: is a step taken, after backward()?": start,
             "the model is in evaluation mode; expected model.train()": (
                 an_epoch(small_model().eval())[0]
             ),
             "gradients add up over batches: call zero_grad before backward": (
-                an_epoch(small_model().train(), zero=False)[0]
+                an_epoch(small_model(), zero=False)[0]
             ),
             "the model is called twice per batch; expected once, for the accuracy too": (
-                an_epoch(small_model().train(), again=True)[0]
+                an_epoch(small_model(), again=True)[0]
             ),
         }
         for name, tensor in model.state_dict().items():
@@ -948,7 +925,7 @@ class TestLoops(Problem):
         return solution.train_loop(1, model, loader, nn.CrossEntropyLoss(), optimizer)
 
     def check_train_loop(self, batch_size):
-        _, batches = an_epoch(small_model().train(), batch_size)
+        _, batches = an_epoch(small_model(), batch_size)
         found = self.train(small_model(), small_loader(batch_size=batch_size))
         self.compare(found, batches, "train")
 
@@ -979,17 +956,12 @@ class TestLoops(Problem):
             ("accuracy", "loss"), found, measured, (accuracy, loss)
         ):
             mistakes = {
-                "it is the mean of the batches' means; expected the mean over the images": (
-                    numbers.mean()
-                ),
+                "it is the mean of the batches' means; expected that of the images": numbers.mean(),
                 "it is in percent; expected a fraction": 100 * mean,
                 "it is a sum over the batches; expected the mean over the images": numbers.sum(),
                 "it is a sum over the images; expected the mean": mean * sizes.sum(),
                 "it is that of the last batch; expected the mean over all images": numbers[-1],
                 "it is divided by the number of images once too often": mean / sizes.sum(),
-                "it sums the batches' means and divides by the number of images": (
-                    numbers.sum() / sizes.sum()
-                ),
             }
             assert_close(float(number), mean, f"The {kind} of {name}_loop", mistakes=mistakes)
 

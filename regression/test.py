@@ -151,9 +151,7 @@ def altered(steps, activation):
         },
         nn.AdaptiveMaxPool2d: {
             "it is average pooling; expected the maximum": nn.AdaptiveAvgPool2d((4, 4)),
-            "nn.MaxPool2d precedes the adaptive pooling; expected the adaptive pooling alone": (
-                nn.Sequential(nn.MaxPool2d(2), whole)
-            ),
+            "nn.MaxPool2d precedes the adaptive pooling": nn.Sequential(nn.MaxPool2d(2), whole),
         },
         type(activation): {"the activation is ReLU; expected the one that is given": nn.ReLU()},
     }
@@ -255,7 +253,7 @@ def assert_errors(errors, prediction, labels, what):
             "the predictions are rounded": measure(prediction.round() - labels).mean(),
             "the labels lose their decimals": measure(prediction - labels.trunc()).mean(),
             "it is that of the last batch only": batches[-1].mean(),
-            "it is the mean of the batches' means; expected the mean over the images": (
+            "it is the mean of the batches' means; expected that of the images": (
                 sum(part.mean() for part in batches) / len(batches)
             ),
         }
