@@ -887,6 +887,8 @@ class TestLoops(Problem):
         """The weights after an epoch equal those of an explicit loop, in training mode."""
         model, start = small_model().eval(), small_model().state_dict()
         self.train(model, small_loader())
+        if torch.initial_seed() != 0:  # that of setUp
+            fail("train_loop sets a seed; expected none")
         right, _ = an_epoch(small_model())
         mistakes = {
             "it is as before: is a step taken, after backward()?": start,
