@@ -4,8 +4,9 @@
     python test.py TestMLP              one class
     python test.py TestMLP.test_name    one test, by its name in the report
 
-These tests are basic: those on Gradescope check more. They need only PyTorch, use no data and take
-a few seconds. They run in the order of the problems, so the first message is the one to start with.
+These tests are basic: those on Gradescope check more. They need PyTorch and NumPy, use no data and
+take a few seconds. They run in the order of the problems, so the first message is the one to start
+with.
 
 Shapes: B batch, C channels, H, W height and width, N patches, D embedding width, K classes.
 """
@@ -19,8 +20,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from training.testing import (
+    TOLERANCE,
     Problem,
     Submitted,
+    assert_close,
     assert_number_of_parameters,
     assert_parameters,
     assert_shape,
@@ -32,10 +35,6 @@ from training.testing import (
     sample,
     select,
 )
-
-# Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
-# gives 1e-6 here; the smallest known mistake, the tanh approximation of GELU, gives 4e-4.
-TOLERANCE = 1e-4
 
 # Outputs of correct models and gradients with respect to their inputs, as `summary` returns them,
 # for the parameters of `filled` and the inputs of `sample`. They were computed in float64 with
@@ -86,21 +85,6 @@ def differentiate(model, inputs, what):
         fail(f"{what} returns a {kind}; expected a tensor through which gradients flow")
     (output * pattern("weights", output.shape)).sum().backward()
     return output, inputs.grad
-
-
-def assert_close(tensor, expected, what, tolerance=TOLERANCE):
-    """Fail at the entry with the largest error. NaN differs from everything."""
-    expected = torch.as_tensor(expected, dtype=torch.float64)
-    assert_shape(tensor, expected.shape, what)
-    found, limit = tensor.detach().double(), tolerance * max(1, expected.abs().max())
-    difference = (found - expected).abs().nan_to_num(math.inf, math.inf)
-    index = tuple(int(i) for i in torch.unravel_index(difference.argmax(), expected.shape))
-    if difference[index] > limit:
-        place = f" at index {index}" if index else ""
-        in_order = found.flatten().sort().values - expected.flatten().sort().values
-        same = in_order.abs().max() <= limit
-        note = "right numbers, wrong order" if same else f"off by {difference[index]:.2g}"
-        fail(f"{what} is {found[index]:.6g}{place}; expected {expected[index]:.6g} ({note})")
 
 
 def assert_same_as_torch(model, twin, names, inputs, what):

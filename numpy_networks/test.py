@@ -29,21 +29,20 @@ if not (HERE / "training").is_dir():  # it is beside this file, or one folder ab
     sys.path.append(str(HERE.parent))
 
 from training.testing import (
+    TOLERANCE,
     Problem,
     Submitted,
+    assert_close,
     assert_parameters,
     constant,
     fail,
     filled,
+    is_close,
     pattern,
     run,
     sample,
     select,
 )
-
-# Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
-# gives 1e-6 here.
-TOLERANCE = 1e-4
 
 # Outputs of correct models and gradients with respect to their inputs, as `summary` returns them,
 # for the parameters of `filled` and the inputs of `sample`. They were computed in float64, agree
@@ -78,49 +77,6 @@ def array(name, *shape):
 def summary(tensor):
     """Sum feature maps over their positions, or the logits of neighbouring classes."""
     return tensor.sum((2, 3)) if tensor.ndim == 4 else tensor.reshape(-1, 5, 2).sum(2)
-
-
-def is_close(found, expected, tolerance=TOLERANCE):
-    """Return whether two arrays have the same shape and numbers. NaN differs from everything."""
-    found, expected = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return False
-    return bool((abs(found - expected) <= tolerance * max(1, np.abs(expected).max())).all())
-
-
-def assert_close(found, expected, what, tolerance=TOLERANCE, mistakes=None):
-    """Fail at the entry with the largest error, or with the name of a known mistake.
-
-    `mistakes` maps the words for a mistake to the numbers that it gives.
-    """
-    if isinstance(found, torch.Tensor):
-        found = found.detach().numpy()
-    if not isinstance(found, (np.ndarray, float, int, np.number)):
-        fail(f"{what} is a {type(found).__name__}; expected numbers")
-    found, expected = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
-    if is_close(found, expected, tolerance):
-        return
-    for words, numbers in (mistakes or {}).items():
-        if is_close(found, numbers, tolerance):
-            fail(f"{what}: {words}")
-    if found.shape != expected.shape:
-        fail(f"{what} has shape {found.shape}; expected {expected.shape}")
-    if is_close(found, -expected, tolerance):
-        fail(f"{what} has the wrong sign")
-    difference = np.nan_to_num(np.abs(found - expected), nan=np.inf)
-    index = np.unravel_index(difference.argmax(), expected.shape)
-    place = f" at index {tuple(map(int, index))}" if index else ""
-    pair = [f"{number:.6g}" for number in (found[index], expected[index])]
-    if pair[0] == pair[1]:
-        pair = [f"{number:.10g}" for number in (found[index], expected[index])]
-    sizes = np.abs(expected).max(), np.abs(found).max()
-    factor = np.copysign(sizes[1] / max(sizes[0], 1e-12), (found * expected).sum())
-    note = f"off by {difference[index]:.2g}" if np.isfinite(found[index]) else "does exp overflow?"
-    if expected.size > 1 and is_close(found, factor * expected, tolerance):
-        note = f"all numbers are {factor:.4g} times the expected ones"
-    elif is_close(np.sort(found, axis=None), np.sort(expected, axis=None), tolerance):
-        note = "right numbers, wrong order"
-    fail(f"{what} is {pair[0]}{place}; expected {pair[1]} ({note})")
 
 
 def assert_entries(found, names, what):

@@ -27,8 +27,10 @@ if not (HERE / "training").is_dir():  # it is beside this file, or one folder ab
     sys.path.append(str(HERE.parent))
 
 from training.testing import (
+    TOLERANCE,
     Problem,
     Submitted,
+    assert_close,
     assert_shape,
     fail,
     pattern,
@@ -37,42 +39,11 @@ from training.testing import (
     select,
 )
 
-# Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
-# gives 1e-6 here.
-TOLERANCE = 1e-4
-
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 WEIGHTED = (nn.Linear, nn.Conv2d)
 BATCH_SIZE = 4
 
 solution = Submitted("solution")
-
-
-def is_close(tensor, expected, tolerance=TOLERANCE):
-    """Return whether two tensors have the same shape and numbers. NaN differs from everything."""
-    expected = torch.as_tensor(expected, dtype=torch.float64)
-    limit = tolerance * max(1, expected.abs().max())
-    same = tensor.shape == expected.shape
-    return same and bool(((tensor.detach().double() - expected).abs() <= limit).all())
-
-
-def assert_close(tensor, expected, what, tolerance=TOLERANCE, mistakes=None):
-    """Fail at the entry with the largest error, or with the name of a known mistake.
-
-    `mistakes` maps the words for a mistake to the numbers that it gives.
-    """
-    expected = torch.as_tensor(expected, dtype=torch.float64)
-    for words, numbers in (mistakes or {}).items() if isinstance(tensor, torch.Tensor) else ():
-        if is_close(tensor, numbers, tolerance) and not is_close(tensor, expected, tolerance):
-            fail(f"{what}: {words}")
-    assert_shape(tensor, expected.shape, what)
-    if is_close(tensor, expected, tolerance):
-        return
-    difference = (tensor.detach().double() - expected).abs().nan_to_num(math.inf, math.inf)
-    index = tuple(int(i) for i in torch.unravel_index(difference.argmax(), expected.shape))
-    place = f" at index {index}" if index else ""
-    off = f"off by {difference[index]:.2g}" if tensor[index].isfinite() else "does exp overflow?"
-    fail(f"{what} is {tensor[index]:.6g}{place}; expected {expected[index]:.6g} ({off})")
 
 
 def trace(network, images):

@@ -10,12 +10,17 @@ import textwrap
 import traceback
 import unittest
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+# Largest accepted error, relative to the largest expected number (or to 1). Rounding in float32
+# gives 1e-6; the smallest known mistake, the tanh approximation of GELU, gives 4e-4.
+TOLERANCE = 1e-4
 NOT_YOURS = {"__main__", "test", "training", "importlib", "numpy", "torch", "unittest"}
 
 
@@ -99,6 +104,59 @@ def assert_shape(tensor: Any, shape: tuple[int, ...], what: str) -> None:
         fail(f"{what} is a {type(tensor).__name__}; expected a tensor of shape {tuple(shape)}")
     if tensor.shape != torch.Size(shape):
         fail(f"{what} has shape {tuple(tensor.shape)}; expected {tuple(shape)}")
+
+
+def is_close(found: Any, expected: Any, tolerance: float = TOLERANCE) -> bool:
+    """Return whether two arrays have the same shape and numbers. NaN differs from everything."""
+    found, expected = _numbers(found), _numbers(expected)
+    if found.shape != expected.shape or not np.isfinite(found).all():
+        return False
+    return bool((abs(found - expected) <= tolerance * max(1, np.abs(expected).max())).all())
+
+
+def assert_close(
+    found: Any,
+    expected: Any,
+    what: str,
+    tolerance: float = TOLERANCE,
+    mistakes: Mapping[str, Any] | None = None,
+) -> None:
+    """Fail with the name of a known mistake, or at the entry with the largest error.
+
+    `mistakes` maps the words for a mistake to the numbers that it gives.
+    """
+    if not isinstance(found, Tensor | np.ndarray | np.number | float | int):
+        fail(f"{what} is a {type(found).__name__}; expected numbers")
+    array, wanted = _numbers(found), _numbers(expected)
+    if is_close(array, wanted, tolerance):
+        return
+    for words, numbers in (mistakes or {}).items():
+        if is_close(array, numbers, tolerance):
+            fail(f"{what}: {words}")
+    if array.shape != wanted.shape:
+        fail(f"{what} has shape {array.shape}; expected {wanted.shape}")
+    if is_close(array, -wanted, tolerance):
+        fail(f"{what} has the wrong sign")
+    difference = np.nan_to_num(np.abs(array - wanted), nan=np.inf)
+    index = np.unravel_index(difference.argmax(), wanted.shape)
+    place = f" at index {tuple(map(int, index))}" if index else ""
+    pair = [f"{number:.6g}" for number in (array[index], wanted[index])]
+    if pair[0] == pair[1]:
+        pair = [f"{number:.10g}" for number in (array[index], wanted[index])]
+    sizes = np.abs(wanted).max(), np.abs(array).max()
+    factor = np.copysign(sizes[1] / max(sizes[0], 1e-12), (array * wanted).sum())
+    note = f"off by {difference[index]:.2g}" if np.isfinite(array[index]) else "does exp overflow?"
+    if wanted.size > 1 and is_close(array, factor * wanted, tolerance):
+        note = f"all numbers are {factor:.4g} times the expected ones"
+    elif is_close(np.sort(array, axis=None), np.sort(wanted, axis=None), tolerance):
+        note = "right numbers, wrong order"
+    fail(f"{what} is {pair[0]}{place}; expected {pair[1]} ({note})")
+
+
+def _numbers(values: Any) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+    return np.asarray(values, dtype=float)
 
 
 def assert_parameters(module: nn.Module, listed: str, what: str) -> None:
