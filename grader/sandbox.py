@@ -334,10 +334,15 @@ def _children() -> list[int]:
     children = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):
-            fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
+            fields = _read_process(name, "stat").rpartition(")")[2].split()
             if int(fields[1]) == os.getpid():
                 children.append(int(name))
     return children
+
+
+def _read_process(number: str, file: str) -> str:
+    """Return a file about a process, whose name may be any bytes: submissions choose theirs."""
+    return Path("/proc", number, file).read_text(errors="replace")
 
 
 def _be_child(
@@ -434,8 +439,8 @@ def _number_of_tasks(uid: int) -> int:
     number = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):  # the process has ended; glob would raise that too
-            text = Path("/proc", name, "status").read_text()
-            fields = dict(line.partition(":")[::2] for line in text.splitlines())
+            lines = _read_process(name, "status").split("\n")
+            fields = dict(line.partition(":")[::2] for line in lines)
             if int(fields["Uid"].split()[0]) == uid:
                 number += int(fields["Threads"])
     return number

@@ -4,9 +4,11 @@ As in ``test_grader``, a submission is the solution's four files with something 
 them; the limits on time are shortened.
 """
 
+import ctypes
 import os
 import py_compile
 import re
+import signal
 import sys
 import textwrap
 import time
@@ -274,6 +276,26 @@ def test_a_forgery_at_import_scores_nothing(spoilt, tmp_path):
 
 def test_killing_the_parent_scores_nothing_and_stops_nothing(spoilt):
     spoilt("mlp.py", in_forward(f"{PARENT_KILLED.strip()}\n{WRONG}"), **SHORT)
+
+
+def test_a_process_whose_name_is_no_text_harms_nobody(graded):
+    """Any process of the machine may be called so, such as another submission at the same time."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        prctl_set_name = 15
+        ctypes.CDLL(None).prctl(prctl_set_name, b"\xff\nUid:", 0, 0, 0)
+        os.write(writing, b"!")
+        signal.pause()
+    os.read(reading, 1)
+    try:
+        assert graded({}, QUICK["utils.py"]).passed == {QUICK["utils.py"]}
+        assert pid in sandbox._children()
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
 
 
 def test_a_file_left_for_the_next_case_is_of_no_use(graded):

@@ -343,6 +343,9 @@ def _others() -> Iterator[tuple[str, dict[str, str]]]:
         "makes 100,000 files": (
             "import os\nfor number in range(100_000):\n    open(f'/tmp/{number}', 'w').close()"
         ),
+        "has a name that is no text": (
+            "import ctypes, time\nctypes.CDLL(None).prctl(15, b'\\xff', 0, 0, 0)\ntime.sleep(5)"
+        ),
         "prints without end": "import os\nwhile True:\n    os.write(1, bytes(1 << 20))",
     }.items():
         yield name, {"mlp.py": in_forward(f"{code.strip()}\n{WRONG}")}
