@@ -519,9 +519,11 @@ def hold(folder: Path) -> IO[bytes]:
 def remove_abandoned(place: Path) -> None:
     """Remove this user's temporary folders whose process was killed before it could."""
     for path in place.glob(f"grader-*/{LOCK}"):
-        with suppress(OSError), open(path, "rb") as file:
+        with suppress(OSError):
             status = path.parent.lstat()
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+                continue
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK)) as file:  # it may be a pipe
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 remove(path.parent)
 

@@ -304,6 +304,8 @@ def test_the_folder_of_a_killed_grader_is_removed_by_the_next(temporary):
     for path in (elsewhere, alive, unmarked):
         path.mkdir()
     (folder / "grader-link").symlink_to(elsewhere)  # an abandoned folder cannot be elsewhere
+    (folder / "grader-c").mkdir()
+    os.mkfifo(folder / "grader-c" / "lock")  # whose opening would wait for a writer
     sandbox.hold(elsewhere).close()
     with sandbox.hold(alive):
         sandbox.remove_abandoned(folder)
