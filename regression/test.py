@@ -150,6 +150,8 @@ def assert_same_as_torch(network, twin, activation, images, what):
         for name, parameter in other.named_parameters():
             spread = 0.5 if name == "bias" else math.sqrt(3 / parameter[0].numel())
             numbers = pattern(f"{number} {name}", parameter.shape, spread=spread)
+            if other is theirs[-1] and name == "bias":
+                numbers -= 9  # outside what an activation returns
             parameter.data.copy_(numbers)
             getattr(layer, name).data.copy_(numbers)
     (_, received), (_, expected) = trace(network, images), trace(nn.Sequential(*twin), images)

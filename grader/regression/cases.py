@@ -128,7 +128,11 @@ def _in_words(layer: Layer) -> str:
 
 
 def _probe(
-    trial: Trial, networks: list[tuple[str, Any]], *shapes: tuple[int, ...], modes: Any = MODES
+    trial: Trial,
+    networks: list[tuple[str, Any]],
+    *shapes: tuple[int, ...],
+    modes: Any = MODES,
+    scale: float = 1,
 ) -> None:
     """Record networks for images of these shapes; all are built before one is used."""
     for what, network in networks:
@@ -137,7 +141,9 @@ def _probe(
         for shape in shapes:
             for mode in modes:
                 words = f"{what} in {mode}, images of shape {shape}"
-                trial.probe(words, set_mode(network, mode), trial.draw(*shape, seed=sum(shape)))
+                words += f" and standard deviation {scale:g}" if scale != 1 else ""
+                images = scale * trial.draw(*shape, seed=sum(shape))
+                trial.probe(words, set_mode(network, mode), images)
 
 
 def _construct(trial: Trial, what: str, build: Callable[[], Any], *shape: int) -> None:
@@ -201,8 +207,9 @@ def mlp_computes_its_predictions(trial: Trial):
 
 @case("1.2", 0.5, "solution.py", hint="consider the last argument.")
 def mlp_applies_the_activation_that_it_is_given(trial: Trial):
-    """The MLP applies any activation that it is given."""
+    """The MLP applies any activation that it is given, and none to its predictions."""
     _probe(trial, _mlps(trial, 48, [(8, 6)], nn.ELU(), Wave()), (5, 3, 4, 4))
+    _probe(trial, _mlps(trial, 48, [(8, 6)], nn.ELU()), (5, 3, 4, 4), scale=1e4)
 
 
 @case("1.2", 1, "solution.py", hint="consider other batches, training, and the initial weights.")
@@ -309,6 +316,7 @@ def cnn_pools_after_the_activation(trial: Trial):
     """The CNN applies any activation that it is given, and pools the result."""
     for image, built in _cnns(trial, SMALL, nn.ELU(), Wave()).items():
         _probe(trial, built, (4, *image))
+        _probe(trial, built[:1], (4, *image), scale=1e4)
     _test(trial, "CNN", "pooling_follows_the_activation")
 
 
